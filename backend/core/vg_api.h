@@ -1,0 +1,205 @@
+/*
+ * The C core's interface, read by the C sources and by cffi (backend/_core_build.py feeds this file to cdef),
+ * so it holds plain declarations only: no #include, no conditionals, no function-like macros.
+ *
+ * Who may call: one thread (the session's event loop). cffi drops the GIL around every call.
+ * Return conventions:
+ *   - functions named vg_*_resource_*, vg_set_scanout, vg_*_cursor, vg_transfer_*: a virtio-gpu response type
+ *     (enum virtio_gpu_ctrl_type of /usr/include/linux/virtio_gpu.h: 0x1100 OK_NODATA, 0x1200.. errors);
+ *   - other functions returning int: 0 or a positive result, or a negative errno value.
+ * Guest memory is read through copies only: copied once, checked, used.
+ */
+
+/* ---- device -------------------------------------------------------------------------------------------------- */
+
+typedef struct vg_device vg_device;
+
+#define VG_MAX_SCANOUTS 16
+#define VG_NUM_QUEUES 2
+#define VG_QUEUE_CONTROL 0
+#define VG_QUEUE_CURSOR 1
+#define VG_MAX_QUEUE_SIZE 1024
+#define VG_MAX_REGIONS 509
+#define VG_CURSOR_SIDE 64
+
+/* num_scanouts 1..16; max_hostmem in bytes: the budget for everything a guest can make us hold. NULL: no memory. */
+vg_device *vg_device_new(uint32_t num_scanouts, uint64_t max_hostmem);
+void vg_device_free(vg_device *dev);
+/* Device reset: every resource, scanout and cursor is gone, images become unreferenced; memory and queues stay.
+   Scanouts that showed something get a new generation, so that sinks see the clear. */
+void vg_device_reset(vg_device *dev);
+/* Bytes charged against max_hostmem now. */
+uint64_t vg_hostmem_used(const vg_device *dev);
+
+/* ---- guest memory -------------------------------------------------------------------------------------------- */
+
+/* Maps size bytes at mmap_offset of fd (the caller keeps the fd). -EINVAL: zero, wrapping or overlapping range or file
+   too small; -ENOSPC: over VG_MAX_REGIONS; other: errno of mmap. */
+int vg_mem_add(vg_device *dev, int fd, uint64_t gpa, uint64_t size, uint64_t uva, uint64_t mmap_offset);
+/* -ENOENT when no region has exactly this gpa, size and uva. */
+int vg_mem_remove(vg_device *dev, uint64_t gpa, uint64_t size, uint64_t uva);
+void vg_mem_clear(vg_device *dev);
+/* Copies that may cross regions. -EFAULT when any byte lies outside every region (nothing is copied then). */
+int vg_mem_read(vg_device *dev, uint64_t gpa, void *buf, uint64_t len);
+int vg_mem_write(vg_device *dev, uint64_t gpa, const void *buf, uint64_t len);
+/* Pages that turned out to be gone under their mapping (file shrunk: SIGBUS) and were replaced by zero pages. */
+uint64_t vg_mem_faults(const vg_device *dev);
+
+/* ---- virtqueues (split) -------------------------------------------------------------------------------------- */
+
+/* Acknowledged virtio feature bits; unknown ones are kept and ignored. */
+void vg_set_features(vg_device *dev, uint64_t features);
+/* -EINVAL: queue index, or num not a power of two in 1..1024. */
+int vg_queue_set_num(vg_device *dev, uint32_t queue, uint32_t num);
+/* VMM virtual addresses as in SET_VRING_ADDR. Checked for alignment here (-EINVAL), and against memory when used. */
+int vg_queue_set_addr(vg_device *dev, uint32_t queue, uint64_t desc, uint64_t avail, uint64_t used);
+int vg_queue_set_base(vg_device *dev, uint32_t queue, uint16_t base);
+/* Next avail index to be read: the answer to GET_VRING_BASE. */
+int vg_queue_get_base(vg_device *dev, uint32_t queue);
+/* Eventfds; -1 for none. The caller owns them and takes them away (-1) before closing. */
+int vg_queue_set_kick(vg_device *dev, uint32_t queue, int fd);
+int vg_queue_set_call(vg_device *dev, uint32_t queue, int fd);
+int vg_queue_set_err(vg_device *dev, uint32_t queue, int fd);
+/* A queue runs when it is started (SET_VRING_KICK received) and enabled. Starting clears an earlier broken state. */
+int vg_queue_set_started(vg_device *dev, uint32_t queue, int started);
+int vg_queue_set_enabled(vg_device *dev, uint32_t queue, int enabled);
+
+typedef struct {
+    uint32_t num;
+    uint64_t desc, avail, used;   /* VMM virtual addresses */
+    uint16_t last_avail, used_idx;
+    int started, enabled, broken;
+    uint64_t completed;           /* chains returned since creation */
+    uint64_t notified;            /* call eventfd writes since creation */
+    char reason[128];             /* why it is broken, else "" */
+} vg_queue_info;
+int vg_queue_describe(vg_device *dev, uint32_t queue, vg_queue_info *out);
+
+/* One command for Python, copied out of guest memory. Valid until completed or dropped. */
+typedef struct vg_chain vg_chain;
+typedef struct {
+    vg_chain *chain;         /* opaque: the popped chain */
+    uint32_t queue;
+    uint32_t type;           /* virtio_gpu_ctrl_hdr fields */
+    uint32_t flags;
+    uint64_t fence_id;
+    uint32_t ctx_id;
+    uint32_t ring_idx;
+    const uint8_t *data;     /* the request with its 24-byte header: exactly the command's fixed struct, or, for
+                                RESOURCE_ATTACH_BACKING, struct + nr_entries * 16; unknown types: header only */
+    uint64_t size;
+    uint64_t reply_capacity; /* device-writable bytes of the chain */
+} vg_request;
+
+#define VG_DRAIN_IDLE 0      /* ring empty, guest notifications armed again */
+#define VG_DRAIN_REQUEST 1   /* *out is a command for the caller */
+#define VG_DRAIN_AGAIN 2     /* budget spent: call again */
+#define VG_DRAIN_STOPPED 3   /* not started, not enabled, or broken before */
+#define VG_DRAIN_BROKEN 4    /* has just been found malformed: stopped, err eventfd signalled, see vg_queue_describe */
+
+/* Reads the kick eventfd, then serves the ring until it is empty, a command for Python comes, or budget_ns passed.
+   TRANSFER_TO_HOST_2D, RESOURCE_FLUSH and MOVE_CURSOR complete inside; so do requests that are too short for their
+   type (ERR_INVALID_PARAMETER) or for a header (ERR_UNSPEC). Signals the call eventfd, as the ring asks, before it
+   returns IDLE, AGAIN or BROKEN. While a long copy runs, MOVE_CURSOR commands at the head of the cursor queue are
+   served between its pieces. */
+int vg_queue_drain(vg_device *dev, uint32_t queue, uint64_t budget_ns, vg_request *out);
+/* Writes header (type, and the request's fence: flags & FENCE, fence_id, ctx_id, ring_idx if RING_IDX) and payload as
+   far as the chain has room (a payload that does not fit turns into ERR_UNSPEC), gives the chain back and frees the
+   request. A request of an earlier start of the queue is only freed. */
+void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const void *payload, uint64_t len);
+/* Frees the request without giving the chain back (queue stopped). */
+void vg_request_drop(vg_device *dev, vg_request *req);
+/* Signals the call eventfd if the ring asks for it. For completions outside a drain loop. */
+void vg_queue_notify(vg_device *dev, uint32_t queue);
+
+/* ---- 2D resources -------------------------------------------------------------------------------------------- */
+
+uint32_t vg_resource_create_2d(vg_device *dev, uint32_t id, uint32_t format, uint32_t width, uint32_t height);
+uint32_t vg_resource_unref(vg_device *dev, uint32_t id);
+/* entries: nr_entries * struct virtio_gpu_mem_entry (addr, length, padding), already private to us. */
+uint32_t vg_resource_attach_backing(vg_device *dev, uint32_t id, const uint8_t *entries, uint32_t nr_entries);
+uint32_t vg_resource_detach_backing(vg_device *dev, uint32_t id);
+uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
+                                uint64_t offset);
+uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height);
+/* id 0 clears the scanout. */
+uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t x, uint32_t y, uint32_t width,
+                        uint32_t height);
+
+typedef struct {
+    uint32_t id, format, width, height, stride; /* stride in bytes */
+    uint32_t nr_entries;
+    const uint64_t *entries;  /* nr_entries pairs (guest-physical address, length) */
+} vg_resource_info;
+/* The resource with the smallest id greater than after (0: first); 0 when there is none, 1 when *out is filled. */
+int vg_resource_next(vg_device *dev, uint32_t after, vg_resource_info *out);
+/* Copies a rectangle of a resource's present content, format unchanged, dst_stride in bytes: for tests and state. */
+int vg_resource_read(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height, void *dst,
+                     uint64_t dst_stride);
+
+/* ---- scanouts, published frames, images ---------------------------------------------------------------------- */
+
+typedef struct { uint32_t x, y, width, height; } vg_rect;
+
+/* What a scanout shows now. generation changes with mode, resource geometry or clear; sequence with every frame. */
+typedef struct {
+    uint64_t generation;
+    uint64_t sequence;
+    uint64_t flush_ns;        /* CLOCK_MONOTONIC of the flush that published it */
+    uint32_t resource_id;     /* 0: nothing is shown; the rest is zero then */
+    uint32_t width, height;   /* of the scanout */
+    uint32_t x, y;            /* of the scanout inside the image */
+    uint32_t format;          /* virtio_gpu_formats */
+    uint64_t image;           /* id of the image, unique for the device's life, never 0 */
+} vg_frame;
+int vg_scanout_frame(vg_device *dev, uint32_t scanout, vg_frame *out);
+
+/* Scanouts (bits 0..15) with a new frame or generation, and cursors (bits 16..31) with a change, since last asked. */
+uint32_t vg_take_dirty(vg_device *dev);
+/* Takes the damage of a scanout since last asked: up to max rectangles, relative to the scanout, merged to fit. */
+int vg_scanout_take_damage(vg_device *dev, uint32_t scanout, vg_rect *out, uint32_t max);
+
+/* An image is one sealed memfd with a whole resource's pixels. It never changes while a scanout shows it or a sink
+   holds it. */
+typedef struct {
+    uint64_t id;
+    int fd;                   /* owned by the core; duplicate it to send it on */
+    uint32_t width, height, stride, format;
+    uint64_t size;            /* bytes of the memfd */
+} vg_image_info;
+int vg_image_describe(vg_device *dev, uint64_t image, vg_image_info *out);   /* -ENOENT */
+/* A sink's hold (counted). -ENOENT when the image is gone. */
+int vg_image_hold(vg_device *dev, uint64_t image);
+/* Releasing may publish a frame that waited for a free image (see vg_take_dirty). */
+void vg_image_release(vg_device *dev, uint64_t image);
+/* Nonzero while a flush waits because every image of its resource is held by sinks. */
+int vg_images_starved(const vg_device *dev);
+/* Ids of images that ceased to exist since last asked. Returns how many were written to out; call until 0. */
+int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max);
+/* Copies a rectangle (image coordinates) as x8r8g8b8, the display socket's format (bytes B G R X, X = 0).
+   -ENOENT, -EINVAL (outside the image). */
+int vg_image_read_xrgb(vg_device *dev, uint64_t image, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
+                       void *dst, uint64_t dst_stride);
+
+/* ---- cursor -------------------------------------------------------------------------------------------------- */
+
+/* resource id 0 hides. Anything but 64x64 is ERR_INVALID_PARAMETER and changes nothing. */
+uint32_t vg_update_cursor(vg_device *dev, uint32_t scanout, uint32_t x, uint32_t y, uint32_t id, uint32_t hot_x,
+                          uint32_t hot_y);
+uint32_t vg_move_cursor(vg_device *dev, uint32_t scanout, uint32_t x, uint32_t y, uint32_t id);
+
+typedef struct {
+    uint64_t generation;      /* changes with picture, hot spot and visibility; not with position */
+    uint32_t x, y, hot_x, hot_y;
+    uint32_t resource_id;     /* of the picture, for the session's description */
+    int visible;
+    uint8_t pixels[16384];    /* 64 x 64 a8r8g8b8: bytes B G R A */
+} vg_cursor;
+int vg_cursor_describe(vg_device *dev, uint32_t scanout, vg_cursor *out);
+
+/* ---- fault containment --------------------------------------------------------------------------------------- */
+
+/* Aborts the process when it used seconds of CPU time without a vg_hang_pat() in between. 0 turns it off. The timer
+   counts CPU time, so an idle process is never woken. */
+int vg_hang_watch(uint32_t seconds);
+void vg_hang_pat(void);

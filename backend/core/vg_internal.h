@@ -1,0 +1,44 @@
+/*
+ * What the C core's files share among themselves. Each part keeps its state in a struct of its own header; the device
+ * holds one of each. Callers of the core see vg_api.h only.
+ */
+#ifndef VG_INTERNAL_H
+#define VG_INTERNAL_H
+
+#include <stdint.h>
+
+#include "vg_api.h"
+#include "vg_memory.h"   /* struct vg_memory: region table, translation, SIGBUS containment (memory.c) */
+#include "vg_ring.h"     /* struct vg_queue, struct vg_chain: split rings (ring.c), dispatch (drain.c) */
+#include "vg_resource.h" /* struct vg_resources: table, backing, transfer (resource.c); budget (budget.c) */
+#include "vg_image.h"    /* struct vg_images: memfd images, holds, retirement (image.c) */
+#include "vg_scanout.h"  /* struct vg_scanout, struct vg_cursor_state: frames, damage, cursor (scanout.c, cursor.c) */
+
+struct vg_device {
+    uint32_t num_scanouts;
+    uint64_t features;
+    struct vg_memory memory;
+    struct vg_queue queues[VG_NUM_QUEUES];
+    struct vg_budget budget;
+    struct vg_resources resources;
+    struct vg_images images;
+    struct vg_scanout scanouts[VG_MAX_SCANOUTS];
+    struct vg_cursor_state cursors[VG_MAX_SCANOUTS];
+    uint32_t dirty;
+};
+
+/* ---- offered by memory.c ---- */
+/* Host address of a guest-physical byte and how many bytes follow it in the same region; NULL when it is outside.
+   Valid until memory.generation changes. */
+uint8_t *vg_mem_host(struct vg_device *dev, uint64_t gpa, uint64_t *contiguous);
+
+/* ---- offered by drain.c ---- */
+/* Called between the pieces (at most 256 KiB) of a long copy: serves MOVE_CURSOR at the head of the cursor queue. */
+void vg_poll_cursor(struct vg_device *dev);
+
+/* ---- offered by budget.c ---- */
+/* Charges bytes against max_hostmem, first dropping spare images when it would not fit. 0, or -ENOMEM. */
+int vg_budget_charge(struct vg_device *dev, uint64_t bytes);
+void vg_budget_return(struct vg_device *dev, uint64_t bytes);
+
+#endif
