@@ -1,0 +1,95 @@
+/*
+ * The byte budget (budget.c), the table of 2D resources with their backing (resource.c), transfers (transfer.c) and
+ * pixel formats (convert.c).
+ */
+#ifndef VG_RESOURCE_H
+#define VG_RESOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vg_api.h"
+#include "vg_rects.h"
+
+struct vg_device;
+struct vg_image;
+
+/* Everything a guest can make us hold. limit is set by whoever makes the device, before vg_budget_init. */
+struct vg_budget {
+    uint64_t limit;
+    uint64_t used;
+};
+
+#define VG_PIXEL_BYTES 4u
+#define VG_RESOURCE_IMAGES 4
+/* What a resource costs beside its pixels (table, allocator), charged so that tiny ones can't exhaust the host. */
+#define VG_RESOURCE_OVERHEAD 2048u
+/* What one backing entry costs: address and length, running end, host address. */
+#define VG_ENTRY_OVERHEAD 32u
+/* Longest piece copied before the cursor queue is looked at. */
+#define VG_COPY_PIECE (256u * 1024u)
+
+/* Guest memory behind a resource. Pieces are kept as guest-physical addresses; host addresses are looked up again
+   whenever the memory table changed. */
+struct vg_backing {
+    uint32_t nr_entries;      /* 0: nothing is attached */
+    uint32_t hint;            /* piece found last: the next row is usually there or in the next one */
+    uint64_t total;           /* bytes of all pieces */
+    uint64_t *entries;        /* nr_entries pairs (guest-physical address, length) */
+    uint64_t *ends;           /* ends[i]: bytes of the pieces 0..i */
+    uint8_t **hosts;          /* host address of piece i; NULL: split over regions, or outside memory */
+    uint64_t generation;      /* of the memory table that hosts was made for */
+    uint64_t charged;
+};
+
+struct vg_resource {
+    uint32_t id, format, width, height, stride;
+    uint64_t size;            /* stride * height */
+    uint8_t *pixels;          /* present content: own memory, or the map of current */
+    uint64_t charged;         /* for the struct and own memory; images charge for themselves */
+    bool own_memory;          /* pixels is private memory: never on a scanout, or moved back */
+    bool written;             /* any transfer since creation: else every byte is zero */
+    bool written_since_flush; /* current holds what the guest has not flushed yet */
+    struct vg_backing backing;
+    struct vg_image *current; /* NULL while own_memory */
+    struct vg_image *images[VG_RESOURCE_IMAGES];
+    uint32_t num_images;
+    struct vg_resource *next; /* of the same bucket */
+    struct vg_resource *older, *newer; /* among the resources that own images: least recently shown first */
+};
+
+struct vg_resources {
+    struct vg_resource **buckets;
+    uint32_t bucket_bits;
+    uint32_t count;
+    uint64_t multiplier;      /* random and odd, so that a guest can't aim for one bucket */
+    uint32_t *order;          /* ids in ascending order, made when asked for */
+    uint32_t num_order;
+    bool order_valid;
+};
+
+int vg_budget_init(struct vg_device *dev);
+void vg_budget_free(struct vg_device *dev);
+
+int vg_resources_init(struct vg_device *dev);
+void vg_resources_free(struct vg_device *dev);
+void vg_resources_reset(struct vg_device *dev);
+struct vg_resource *vg_resource_find(struct vg_device *dev, uint32_t id);
+
+/* Zeroed memory that costs nothing until it is touched; NULL when there is none. */
+uint8_t *vg_pixels_alloc(uint64_t size);
+void vg_pixels_free(uint8_t *pixels, uint64_t size);
+
+/* transfer.c */
+int vg_backing_attach(struct vg_device *dev, struct vg_backing *backing, const uint8_t *entries, uint32_t nr_entries);
+void vg_backing_detach(struct vg_device *dev, struct vg_backing *backing);
+/* Copies rect between two buffers of the same geometry, pausing for the cursor. */
+void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint32_t stride, vg_rect rect);
+
+/* convert.c: rows of pixels; dst and src need no alignment and must not overlap. */
+bool vg_format_known(uint32_t format);
+void vg_convert_xrgb(void *dst, const void *src, size_t pixels, uint32_t format);
+void vg_convert_argb(void *dst, const void *src, size_t pixels, uint32_t format);
+
+#endif

@@ -1,0 +1,48 @@
+/*
+ * Scanouts (scanout.c): what the guest asked for, and what is published of it; cursors (cursor.c).
+ */
+#ifndef VG_SCANOUT_H
+#define VG_SCANOUT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vg_api.h"
+#include "vg_rects.h"
+
+struct vg_device;
+struct vg_image;
+struct vg_resource;
+
+struct vg_scanout {
+    /* The guest's wish. */
+    struct vg_resource *resource; /* NULL: off */
+    vg_rect rect;                 /* in the resource */
+    bool pending;                 /* flushed, and not published yet */
+    uint64_t pending_ns;          /* when it was flushed */
+    struct vg_rects pending_damage;
+    /* What is published; may lag behind the wish while sinks hold every image. */
+    vg_frame frame;
+    struct vg_image *image;       /* of frame */
+    struct vg_rects damage;       /* not taken yet */
+};
+
+struct vg_cursor_state {
+    vg_cursor cursor;
+    bool has_picture;
+};
+
+int vg_scanouts_init(struct vg_device *dev);
+void vg_scanouts_free(struct vg_device *dev);
+/* Every scanout and cursor goes dark. */
+void vg_scanouts_reset(struct vg_device *dev);
+
+/* Publishes flushes that waited for an image, where no write came after them. */
+void vg_scanouts_publish_waiting(struct vg_device *dev);
+/* The resource ends: scanouts that show it are cleared. */
+void vg_scanouts_forget(struct vg_device *dev, struct vg_resource *res);
+
+/* cursor.c */
+void vg_cursors_reset(struct vg_device *dev);
+
+#endif
