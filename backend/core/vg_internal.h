@@ -16,6 +16,7 @@
 
 struct vg_device {
     uint32_t num_scanouts;
+    uint64_t max_hostmem; /* bytes; set before the parts' init functions run */
     uint64_t features;
     struct vg_memory memory;
     struct vg_queue queues[VG_NUM_QUEUES];
@@ -26,6 +27,25 @@ struct vg_device {
     struct vg_cursor_state cursors[VG_MAX_SCANOUTS];
     uint32_t dirty;
 };
+
+/* ---- each part's beginning and end, called by device.c in this order (and backwards at the end) ---- */
+/* init: the device is zeroed memory with num_scanouts and max_hostmem set; 0 or a negative errno value. free: after a
+   successful init only. */
+int vg_memory_init(struct vg_device *dev);
+void vg_memory_free(struct vg_device *dev);
+int vg_queues_init(struct vg_device *dev);
+void vg_queues_free(struct vg_device *dev);
+int vg_budget_init(struct vg_device *dev);
+void vg_budget_free(struct vg_device *dev);
+int vg_resources_init(struct vg_device *dev);
+void vg_resources_free(struct vg_device *dev);
+int vg_images_init(struct vg_device *dev);
+void vg_images_free(struct vg_device *dev);
+int vg_scanouts_init(struct vg_device *dev);
+void vg_scanouts_free(struct vg_device *dev);
+/* vg_device_reset: scanouts (and cursors) first, then resources. */
+void vg_scanouts_reset(struct vg_device *dev);
+void vg_resources_reset(struct vg_device *dev);
 
 /* ---- offered by memory.c ---- */
 /* Host address of a guest-physical byte and how many bytes follow it in the same region; NULL when it is outside.
