@@ -1,0 +1,241 @@
+"""Driver side of a split virtqueue in pure Python (virtio 1.3, 2.7; ``linux/virtio_ring.h``).
+
+The device runs at the same time in another process. Order of stores: CPython does not reorder its own stores and x86
+keeps them in order; the one place that needs a full barrier (publish, then look at the suppression fields) takes it.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vhost_gpu.guest.memory import GuestMemory
+
+DESC_SIZE = 16
+F_NEXT = 1
+F_WRITE = 2
+F_INDIRECT = 4
+AVAIL_F_NO_INTERRUPT = 1
+USED_F_NO_NOTIFY = 1
+
+_DESC = struct.Struct("<QIHH")
+_USED_ELEM = struct.Struct("<II")
+_INDIRECT_SLOT = 8  # entries of a table that every head owns; longer chains get one of their own
+
+_fence = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``length`` bytes of guest memory at ``gpa``: one descriptor."""
+
+    gpa: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """A chain that came back: the head that :meth:`DriverRing.add` returned and how many bytes the device wrote."""
+
+    head: int
+    length: int
+
+
+class RingFull(Exception):
+    """There are not enough free descriptors now; there will be when chains come back."""
+
+
+class RingError(Exception):
+    """The device broke the ring: a head that is not out, or a used index that ran ahead."""
+
+
+def full_barrier() -> None:
+    """Orders earlier stores before later loads: a lock's atomic read-modify-write does on every CPU that we run on."""
+    with _fence:
+        pass
+
+
+class DriverRing:
+    """A split virtqueue of ``size`` entries (a power of two), laid out in ``memory``.
+
+    :meth:`add` chains, :meth:`publish` them (true: kick the device), :meth:`harvest` what came back; :meth:`arm` asks
+    for an interrupt at the next used entry and tells whether something has come in meanwhile.
+    """
+
+    def __init__(self, memory: GuestMemory, size: int, *, indirect: bool = False, event_idx: bool = False) -> None:
+        if size < 1 or size & (size - 1) or size > 32768:
+            raise ValueError(f"queue size {size} is no power of two up to 32768")
+        self.memory = memory
+        self.size = size
+        self.indirect = indirect
+        self.event_idx = event_idx
+        self.desc_gpa = memory.alloc(DESC_SIZE * size)
+        self.avail_gpa = memory.alloc(6 + 2 * size)
+        self.used_gpa = memory.alloc(6 + 8 * size)
+        self._tables_gpa = memory.alloc(DESC_SIZE * _INDIRECT_SLOT * size)
+        self._desc = memory.view(self.desc_gpa, DESC_SIZE * size)
+        self._avail = memory.view(self.avail_gpa, 6 + 2 * size).cast("H")
+        self._used_bytes = memory.view(self.used_gpa, 6 + 8 * size)
+        self._used = self._used_bytes[: (6 + 8 * size) & ~1].cast("H")
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to an empty ring, as after a device reset; chains that are out are forgotten."""
+        self._desc[:] = bytes(len(self._desc))
+        self._used_bytes[:] = bytes(len(self._used_bytes))
+        for i in range(len(self._avail)):
+            self._avail[i] = 0
+        self._free = list(range(self.size - 1, -1, -1))
+        self._out: dict[int, list[int]] = {}
+        self._own_tables: dict[int, tuple[int, int]] = {}
+        self._next_avail = 0
+        self._published = 0
+        self._last_used = 0
+
+    def release(self) -> None:
+        """Gives the ring's memory back to the allocator; the ring is not to be used any more."""
+        for table in self._own_tables.values():
+            self.memory.free(*table)
+        for view in (self._avail, self._used, self._used_bytes, self._desc):
+            view.release()
+        self.memory.free(self.desc_gpa, DESC_SIZE * self.size)
+        self.memory.free(self.avail_gpa, 6 + 2 * self.size)
+        self.memory.free(self.used_gpa, 6 + 8 * self.size)
+        self.memory.free(self._tables_gpa, DESC_SIZE * _INDIRECT_SLOT * self.size)
+
+    # ---- what SET_VRING_ADDR and SET_VRING_BASE carry ----
+
+    @property
+    def desc_uva(self) -> int:
+        """VMM address of the descriptor table."""
+        return self.memory.uva(self.desc_gpa)
+
+    @property
+    def avail_uva(self) -> int:
+        """VMM address of the avail ring."""
+        return self.memory.uva(self.avail_gpa)
+
+    @property
+    def used_uva(self) -> int:
+        """VMM address of the used ring."""
+        return self.memory.uva(self.used_gpa)
+
+    @property
+    def free_descriptors(self) -> int:
+        """Descriptors that no chain holds."""
+        return len(self._free)
+
+    @property
+    def in_flight(self) -> int:
+        """Chains that have not come back."""
+        return len(self._out)
+
+    @property
+    def avail_idx(self) -> int:
+        """The published avail index, as the device sees it."""
+        return self._avail[1]
+
+    @property
+    def last_used(self) -> int:
+        """The used index up to which chains have been harvested (16 bits, wrapping)."""
+        return self._last_used
+
+    # ---- adding ----
+
+    def add(self, readable: Sequence[Segment], writable: Sequence[Segment] = ()) -> int:
+        """Queues a chain of device-readable, then device-writable segments; returns its head. Raises RingFull.
+
+        The device sees it at the next :meth:`publish`.
+        """
+        segments = [(s, 0) for s in readable] + [(s, F_WRITE) for s in writable]
+        if not segments:
+            raise ValueError("a chain needs a descriptor")
+        head = self._add_indirect(segments) if self.indirect and len(segments) > 1 else self._add_direct(segments)
+        self._avail[2 + self._next_avail % self.size] = head
+        self._next_avail = (self._next_avail + 1) & 0xFFFF
+        return head
+
+    def _add_direct(self, segments: list[tuple[Segment, int]]) -> int:
+        if len(segments) > len(self._free):
+            raise RingFull(f"{len(segments)} descriptors wanted, {len(self._free)} free")
+        ids = [self._free.pop() for _ in segments]
+        _write_chain(self._desc, ids, segments)
+        self._out[ids[0]] = ids
+        return ids[0]
+
+    def _add_indirect(self, segments: list[tuple[Segment, int]]) -> int:
+        if not self._free:
+            raise RingFull("1 descriptor wanted, 0 free")
+        head = self._free.pop()
+        length = len(segments) * DESC_SIZE
+        gpa = self._table_for(head, length)
+        _write_chain(self.memory.view(gpa, length), range(len(segments)), segments)
+        _DESC.pack_into(self._desc, head * DESC_SIZE, gpa, length, F_INDIRECT, 0)
+        self._out[head] = [head]
+        return head
+
+    def _table_for(self, head: int, length: int) -> int:
+        if length <= _INDIRECT_SLOT * DESC_SIZE:
+            return self._tables_gpa + head * _INDIRECT_SLOT * DESC_SIZE
+        gpa = self.memory.alloc(length)
+        self._own_tables[head] = (gpa, length)
+        return gpa
+
+    def publish(self) -> bool:
+        """Makes every added chain visible to the device; true when it wants a kick for them."""
+        old, new = self._published, self._next_avail
+        self._avail[1] = new
+        self._published = new
+        full_barrier()
+        if old == new:
+            return False
+        if self.event_idx:
+            event = self._used[2 + 4 * self.size]
+            return (new - event - 1) & 0xFFFF < (new - old) & 0xFFFF
+        return not self._used[0] & USED_F_NO_NOTIFY
+
+    # ---- completion ----
+
+    def harvest(self) -> list[Used]:
+        """Takes every chain that came back; their descriptors are free again. Raises RingError."""
+        done = []
+        while self._last_used != self._used[1]:
+            head, length = _USED_ELEM.unpack_from(self._used_bytes, 4 + 8 * (self._last_used % self.size))
+            self._recycle(head)
+            self._last_used = (self._last_used + 1) & 0xFFFF
+            done.append(Used(head, length))
+        return done
+
+    def _recycle(self, head: int) -> None:
+        ids = self._out.pop(head, None)
+        if ids is None:
+            raise RingError(f"the device returned head {head}, which is not out")
+        self._free.extend(reversed(ids))
+        table = self._own_tables.pop(head, None)
+        if table is not None:
+            self.memory.free(*table)
+
+    def arm(self) -> bool:
+        """Asks for an interrupt with the next used entry; true when one is there already (harvest again)."""
+        if self.event_idx:
+            self._avail[2 + self.size] = self._last_used
+        else:
+            self._avail[0] = 0
+        full_barrier()
+        return self._last_used != self._used[1]
+
+    def suppress(self) -> None:
+        """Asks for no interrupts (a hint): for a driver that polls."""
+        if self.event_idx:
+            self._avail[2 + self.size] = (self._last_used - 1) & 0xFFFF
+        else:
+            self._avail[0] = AVAIL_F_NO_INTERRUPT
+
+
+def _write_chain(table: memoryview, ids: Sequence[int], segments: list[tuple[Segment, int]]) -> None:
+    last = len(segments) - 1
+    for i, (segment, flags) in enumerate(segments):
+        follow, flags = (ids[i + 1], flags | F_NEXT) if i < last else (0, flags)
+        _DESC.pack_into(table, ids[i] * DESC_SIZE, segment.gpa, segment.length, flags, follow)
