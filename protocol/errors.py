@@ -2,7 +2,7 @@
 
 
 class PeerError(Exception):
-    """The guest, the VMM or a viewer did wrong: answered on the wire, the command or connection fails, never the process."""
+    """The guest, the VMM or a viewer did wrong: the command or its connection fails, never the process."""
 
 
 class ConfigError(Exception):
