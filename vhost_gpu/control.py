@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import asyncio
 import base64
-import binascii
 import contextlib
 import json
 import os
@@ -291,7 +290,7 @@ def decode_hello(message: Message) -> bytes:
     """The viewer's first packet out of a ``viewer`` message; raises ``PeerError``."""
     try:
         return base64.b64decode(field(message, "hello", str), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise PeerError("control message 'viewer': bad base64") from error
 
 
