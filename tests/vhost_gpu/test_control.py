@@ -231,7 +231,7 @@ def test_decode_accepts_or_raises_peer_error(data):
 _JSON = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers() | st.text(max_size=2), max_size=3)
 
 
-@given(st.fixed_dictionaries({}, optional={key: _JSON for key in ("name", "max_outputs", "resolution", "max_hostmem")}))
+@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "max_outputs", "resolution", "max_hostmem"), _JSON)))
 def test_config_of_any_message_parses_or_raises_peer_error(fields):
     try:
         SessionConfig.from_message({"type": "start", **fields})
