@@ -1,6 +1,7 @@
 /*
  * The C core's interface, read by the C sources and by cffi (backend/_core_build.py feeds this file to cdef),
- * so it holds plain declarations only: no #include, no conditionals, no function-like macros.
+ * so it holds plain declarations only: no #include, no conditionals, no function-like macros. (The build script drops
+ * #pragma lines.)
  *
  * Who may call: one thread (the session's event loop). cffi drops the GIL around every call.
  * Return conventions:
@@ -9,6 +10,7 @@
  *   - other functions returning int: 0 or a positive result, or a negative errno value.
  * Guest memory is read through copies only: copied once, checked, used.
  */
+#pragma once
 
 /* ---- device -------------------------------------------------------------------------------------------------- */
 

@@ -26,6 +26,8 @@ struct vg_device {
     struct vg_scanout scanouts[VG_MAX_SCANOUTS];
     struct vg_cursor_state cursors[VG_MAX_SCANOUTS];
     uint32_t dirty;
+    int draining;         /* index of the queue being drained now, else -1 (drain.c) */
+    int polling_cursor;   /* inside vg_poll_cursor (drain.c) */
 };
 
 /* ---- each part's beginning and end, called by device.c in this order (and backwards at the end) ---- */

@@ -1,0 +1,211 @@
+/* What the VMM sets on a queue, its eventfds, starting and stopping it, describing it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vg_internal.h"
+
+int vg_queues_init(struct vg_device *dev)
+{
+    dev->draining = -1;
+    for (int i = 0; i < VG_NUM_QUEUES; i++)
+        dev->queues[i].kick_fd = dev->queues[i].call_fd = dev->queues[i].err_fd = -1;
+    return 0;
+}
+
+void vg_queues_free(struct vg_device *dev)
+{
+    for (int i = 0; i < VG_NUM_QUEUES; i++) {
+        vg_chains_free_all(dev, &dev->queues[i]);
+        free(dev->queues[i].walk.segments);
+    }
+}
+
+static struct vg_queue *queue_at(vg_device *dev, uint32_t queue)
+{
+    return queue < VG_NUM_QUEUES ? &dev->queues[queue] : NULL;
+}
+
+/* ---- ring layout ---- */
+
+int vg_queue_set_num(vg_device *dev, uint32_t index, uint32_t num)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL || num == 0 || num > VG_MAX_QUEUE_SIZE || (num & (num - 1)) != 0)
+        return -EINVAL;
+    queue->num = num;
+    queue->generation = 0;
+    return 0;
+}
+
+int vg_queue_set_addr(vg_device *dev, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL || desc % VRING_DESC_ALIGN_SIZE || avail % VRING_AVAIL_ALIGN_SIZE || used % VRING_USED_ALIGN_SIZE)
+        return -EINVAL;
+    queue->desc_uva = desc;
+    queue->avail_uva = avail;
+    queue->used_uva = used;
+    queue->generation = 0;
+    return 0;
+}
+
+int vg_queue_set_base(vg_device *dev, uint32_t index, uint16_t base)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    queue->last_avail = queue->seen_avail = base;
+    return 0;
+}
+
+int vg_queue_get_base(vg_device *dev, uint32_t index)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    return queue == NULL ? -EINVAL : queue->last_avail;
+}
+
+/* ---- eventfds ---- */
+
+/* Their file status flags are shared with the VMM, which may wait on the other end: never changed here. */
+static int blocks(int fd)
+{
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    return flags >= 0 && !(flags & O_NONBLOCK);
+}
+
+int vg_queue_set_kick(vg_device *dev, uint32_t index, int fd)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    queue->kick_fd = fd;
+    queue->kick_blocks = blocks(fd);
+    queue->armed = 1; /* this eventfd has not been read yet */
+    return 0;
+}
+
+int vg_queue_set_call(vg_device *dev, uint32_t index, int fd)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    queue->call_fd = fd;
+    queue->call_blocks = blocks(fd);
+    return 0;
+}
+
+int vg_queue_set_err(vg_device *dev, uint32_t index, int fd)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    queue->err_fd = fd;
+    return 0;
+}
+
+static int would_block(int fd, short events)
+{
+    struct pollfd one = {.fd = fd, .events = events};
+    return poll(&one, 1, 0) != 1 || !(one.revents & events);
+}
+
+static int signal_eventfd(int fd, int may_block)
+{
+    const uint64_t one = 1;
+    if (fd < 0 || (may_block && would_block(fd, POLLOUT)))
+        return 0;
+    return write(fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
+}
+
+void vg_queue_clear_kick(struct vg_queue *queue)
+{
+    uint64_t count;
+    if (queue->kick_fd < 0 || (queue->kick_blocks && would_block(queue->kick_fd, POLLIN)))
+        return;
+    if (read(queue->kick_fd, &count, sizeof(count)) < 0)
+        return; /* nothing there: an earlier drain took it */
+}
+
+void vg_queue_call(struct vg_queue *queue)
+{
+    if (queue->call_fd >= 0) {
+        signal_eventfd(queue->call_fd, queue->call_blocks);
+        queue->notified++;
+    }
+}
+
+/* ---- state ---- */
+
+void vg_queue_break(struct vg_queue *queue, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(queue->reason, sizeof(queue->reason), format, arguments);
+    va_end(arguments);
+    queue->broken = queue->report_broken = 1;
+    signal_eventfd(queue->err_fd, blocks(queue->err_fd));
+}
+
+/* The guest's ring may have been laid out anew: nothing that was learned from it holds. */
+static void begin(struct vg_queue *queue)
+{
+    queue->broken = queue->report_broken = 0;
+    queue->reason[0] = '\0';
+    queue->generation = 0;
+    queue->fresh = 1;
+    queue->seen_avail = queue->last_avail;
+    queue->signalled_valid = 0;
+    queue->unsignalled = 0;
+    queue->inflight = 0;
+    queue->armed = 1;
+}
+
+int vg_queue_set_started(vg_device *dev, uint32_t index, int started)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    if (started && queue->started && !queue->broken)
+        return 0;
+    queue->started = started != 0;
+    queue->epoch++;
+    if (started)
+        begin(queue);
+    return 0;
+}
+
+int vg_queue_set_enabled(vg_device *dev, uint32_t index, int enabled)
+{
+    struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    queue->enabled = enabled != 0;
+    return 0;
+}
+
+int vg_queue_describe(vg_device *dev, uint32_t index, vg_queue_info *out)
+{
+    const struct vg_queue *queue = queue_at(dev, index);
+    if (queue == NULL)
+        return -EINVAL;
+    *out = (vg_queue_info){
+        .num = queue->num,
+        .desc = queue->desc_uva,
+        .avail = queue->avail_uva,
+        .used = queue->used_uva,
+        .last_avail = queue->last_avail,
+        .used_idx = queue->used_idx,
+        .started = queue->started,
+        .enabled = queue->enabled,
+        .broken = queue->broken,
+        .completed = queue->completed,
+        .notified = queue->notified,
+    };
+    snprintf(out->reason, sizeof(out->reason), "%s", queue->reason);
+    return 0;
+}
