@@ -1,0 +1,134 @@
+"""One QEMU with the guest that scripts/build-guest makes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from . import picture
+from .agent import Agent
+from .picture import Picture
+from .qmp import Qmp
+from .waiting import wait_until
+
+REPO = Path(__file__).resolve().parents[3]
+BOOT_TIMEOUT = 120.0
+_GUEST = {
+    "cpu": "Nehalem",  # with -cpu max the guest's llvmpipe finds no code to generate under TCG
+    "memory": "1G",
+}
+_KERNEL_ARGUMENTS = "console=tty0 console=ttyS0 quiet loglevel=4 mitigations=off vt.global_cursor_default=0"
+
+
+def guest_image() -> Path:
+    """Directory with vmlinuz, initrd and root.squashfs; built when missing."""
+    built = subprocess.run(
+        [REPO / "scripts" / "build-guest", "test"], stdout=subprocess.PIPE, check=True, text=True, cwd=REPO
+    )
+    return Path(built.stdout.splitlines()[-1])
+
+
+@dataclass
+class Guest:
+    """A running guest with one virtio-gpu device, called "gpu" in QMP.
+
+    vhost_user: path of the vhost-user socket of a back-end; None: QEMU's in-process device.
+    outputs: max_outputs of the device. kernel: more words for the kernel's command line. devices: more -device options.
+    """
+
+    image: Path
+    vhost_user: Path | None = None
+    outputs: int = 1
+    kernel: str = ""
+    devices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="vhost-gpu-e2e-")
+        self.directory = Path(self._scratch.name)
+        self._log = open(self.directory / "qemu.log", "wb")  # noqa: SIM115  (closed with the guest)
+        self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def _command(self) -> list[str]:
+        words = f"""qemu-system-x86_64 -name guest -M pc,memory-backend=memory -cpu {_GUEST["cpu"]} -accel tcg -smp 2
+            -m {_GUEST["memory"]} -object memory-backend-memfd,id=memory,size={_GUEST["memory"]},share=on
+            -nodefaults -no-user-config -display none
+            -kernel {self.image}/vmlinuz -initrd {self.image}/initrd
+            -drive file={self.image}/root.squashfs,if=none,id=root,format=raw,readonly=on -device virtio-blk-pci,drive=root
+            -qmp unix:{self.directory}/qmp,server=on,wait=off
+            -chardev file,id=console,path={self.directory}/console.log -serial chardev:console
+            -chardev socket,id=agent,path={self.directory}/agent,server=on,wait=off -serial chardev:agent""".split()
+        words += ["-append", f"{_KERNEL_ARGUMENTS} {self.kernel}"]
+        if self.vhost_user is None:
+            words += ["-device", f"virtio-gpu-pci,id=gpu,max_outputs={self.outputs}"]
+        else:
+            words += ["-chardev", f"socket,id=vgpu,path={self.vhost_user}"]
+            words += ["-device", f"vhost-user-gpu-pci,id=gpu,chardev=vgpu,max_outputs={self.outputs}"]
+        for device in self.devices:
+            words += ["-device", device]
+        return words
+
+    def _connect(self) -> None:
+        def listening() -> bool:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"QEMU ended at once:\n{self.qemu_log()}")
+            return (self.directory / "qmp").exists() and (self.directory / "agent").exists()
+
+        wait_until(listening, 30, "QEMU's sockets")
+        self.agent = Agent(self.directory / "agent")
+        self.qmp = Qmp(self.directory / "qmp")
+
+    def wait_boot(self, timeout: float = BOOT_TIMEOUT) -> None:
+        """Returns when the guest takes commands: after the start, and after each reboot."""
+        try:
+            self.agent.wait_ready(timeout)
+        except (TimeoutError, EOFError) as error:
+            raise RuntimeError(f"{error}\n{self.qemu_log()}\n{self.console_log()}") from error
+
+    def run(self, command: str, timeout: float = 60) -> str:
+        """Output of a shell command in the guest; CommandFailed unless its status is 0."""
+        return self.agent.run(command, timeout)
+
+    def start(self, name: str, command: str) -> None:
+        """Starts a program in the guest that stays; it finds its stdin open and silent."""
+        self.run(f"background start {name} {command}")
+
+    def stop_program(self, name: str) -> str:
+        """Ends a program that start() started; returns what it had said."""
+        return self.run(f"background stop {name}; cat /run/bg/{name}.log")
+
+    def screendump(self, head: int = 0) -> Picture:
+        """What QEMU's own display shows for an output of the device."""
+        target = self.directory / "screendump.ppm"
+        self.qmp.command("screendump", filename=str(target), device="gpu", head=head)
+        return picture.load(target)
+
+    def console_log(self) -> str:
+        return (self.directory / "console.log").read_text(errors="replace")
+
+    def qemu_log(self) -> str:
+        return (self.directory / "qemu.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        """Ends QEMU and removes its files."""
+        self.process.kill()
+        self.process.wait()
+        for name in ("agent", "qmp"):
+            connection: Agent | Qmp | None = getattr(self, name, None)
+            if connection is not None:
+                connection.close()
+        self._log.close()
+        self._scratch.cleanup()
+
+    def __enter__(self) -> Guest:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
