@@ -206,7 +206,7 @@ class Command:
 class _RectCommand(Command):
     """A request whose struct begins with a rectangle."""
 
-    __slots__ = ()
+    __slots__: ClassVar[tuple[str, ...]] = ()
     rect: Rect
 
     @classmethod
