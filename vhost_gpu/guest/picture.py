@@ -19,13 +19,13 @@ GLYPH_HEIGHT = 7
 CURSOR_SIDE = 64
 
 # Seven rows a glyph, one base-32 digit each: five pixels, the highest bit on the left.
-_GLYPH_ROWS = """
+_FONT = """
 A ehhvhhh B uhhuhhu C ehggghe D uhhhhhu E vgguggv F vgguggg G ehgnhhe H hhhvhhh I e44444e J 1111hhe K hikokih
 L ggggggv M hrllhhh N hpljhhh O ehhhhhe P uhhuggg Q ehhhlid R uhhukih S fgge11u T v444444 U hhhhhhe V hhhhha4
 W hhhllrh X hha4ahh Y hha4444 Z v1248gv 0 ehjlphe 1 4c4444e 2 eh1248v 3 eh161he 4 26aiv22 5 vgu11he 6 egguhhe
 7 v124444 8 ehhehhe 9 ehhf11e - 000e000 . 00000cc : 0cc0cc0 / 11248gg % op248j3
-""".split()
-_GLYPHS = {" ": "0000000", **dict(zip(_GLYPH_ROWS[0::2], _GLYPH_ROWS[1::2], strict=True))}
+"""
+_GLYPHS = {" ": "0000000", **dict(zip(_FONT.split()[0::2], _FONT.split()[1::2], strict=True))}
 
 
 def pixel(colour: Colour, alpha: int = 255) -> bytes:

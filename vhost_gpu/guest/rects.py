@@ -1,23 +1,15 @@
-"""Rectangles of damage, in pixels."""
+"""Arithmetic of damage rectangles, in pixels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from protocol.virtio_gpu import Rect
 
 
-class Rect(NamedTuple):
-    """``width`` x ``height`` pixels with the upper left corner at ``(x, y)``."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def area(self) -> int:
-        """Pixels inside."""
-        return self.width * self.height
+def area(rect: Rect) -> int:
+    """Pixels inside."""
+    return rect.width * rect.height
 
 
 def bounding(a: Rect, b: Rect) -> Rect:
@@ -28,13 +20,17 @@ def bounding(a: Rect, b: Rect) -> Rect:
     return Rect(x, y, right - x, bottom - y)
 
 
+def _worth_joining(a: Rect, b: Rect) -> bool:
+    return area(bounding(a, b)) <= area(a) + area(b)
+
+
 def merge(rects: Iterable[Rect]) -> list[Rect]:
     """Covers ``rects`` with fewer rectangles where that costs no pixels: joins those whose bounding box is no larger
     than the two together."""
     merged: list[Rect] = []
     for rect in rects:
         grown = rect
-        while hit := next((other for other in merged if bounding(other, grown).area <= other.area + grown.area), None):
+        while hit := next((other for other in merged if _worth_joining(other, grown)), None):
             merged.remove(hit)
             grown = bounding(grown, hit)
         merged.append(grown)

@@ -150,9 +150,10 @@ class DriverRing:
         The device sees it at the next :meth:`publish`.
         """
         segments = [(s, 0) for s in readable] + [(s, F_WRITE) for s in writable]
-        if not segments:
-            raise ValueError("a chain needs a descriptor")
-        head = self._add_indirect(segments) if self.indirect and len(segments) > 1 else self._add_direct(segments)
+        indirect = self.indirect and len(segments) > 1
+        if not segments or (len(segments) > self.size and not indirect):
+            raise ValueError(f"a chain of {len(segments)} descriptors on a queue of {self.size}")
+        head = self._add_indirect(segments) if indirect else self._add_direct(segments)
         self._avail[2 + self._next_avail % self.size] = head
         self._next_avail = (self._next_avail + 1) & 0xFFFF
         return head

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from protocol.virtio_gpu import Rect
 from vhost_gpu.guest.picture import GLYPH_HEIGHT, GLYPH_WIDTH, Ball, ball, gradient, pixel, text_rows
-from vhost_gpu.guest.rects import Rect, bounding, merge
+from vhost_gpu.guest.rects import bounding, merge
 
 _BAR = (24, 28, 44)
 _INK = (226, 232, 240)
