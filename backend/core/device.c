@@ -11,7 +11,7 @@ struct part {
 
 /* In the order in which they need each other; freed backwards. */
 static const struct part parts[] = {
-    {vg_memory_init, vg_memory_free},       {vg_queues_init, vg_queues_free}, {vg_budget_init, vg_budget_free},
+    {vg_memory_init, vg_memory_free},       {vg_budget_init, vg_budget_free}, {vg_queues_init, vg_queues_free},
     {vg_resources_init, vg_resources_free}, {vg_images_init, vg_images_free}, {vg_scanouts_init, vg_scanouts_free},
 };
 
@@ -31,7 +31,7 @@ vg_device *vg_device_new(uint32_t num_scanouts, uint64_t max_hostmem)
     if (dev == NULL)
         return NULL;
     dev->num_scanouts = num_scanouts;
-    dev->max_hostmem = max_hostmem;
+    dev->budget.limit = max_hostmem;
     for (size_t i = 0; i < NUM_PARTS; i++) {
         if (parts[i].init(dev) < 0) {
             free_parts(dev, i);
