@@ -31,7 +31,7 @@ vg_device *vg_device_new(uint32_t num_scanouts, uint64_t max_hostmem)
     if (dev == NULL)
         return NULL;
     dev->num_scanouts = num_scanouts;
-    dev->budget.limit = max_hostmem;
+    dev->max_hostmem = max_hostmem;
     for (size_t i = 0; i < NUM_PARTS; i++) {
         if (parts[i].init(dev) < 0) {
             free_parts(dev, i);

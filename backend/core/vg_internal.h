@@ -16,6 +16,7 @@
 
 struct vg_device {
     uint32_t num_scanouts;
+    uint64_t max_hostmem; /* bytes; set before the parts' init functions run */
     uint64_t features;
     struct vg_memory memory;
     struct vg_queue queues[VG_NUM_QUEUES];
@@ -30,7 +31,7 @@ struct vg_device {
 };
 
 /* ---- each part's beginning and end, called by device.c in this order (and backwards at the end) ---- */
-/* init: the device is zeroed memory with num_scanouts and budget.limit set; 0 or a negative errno value. free: after a
+/* init: the device is zeroed memory with num_scanouts and max_hostmem set; 0 or a negative errno value. free: after a
    successful init only. */
 int vg_memory_init(struct vg_device *dev);
 void vg_memory_free(struct vg_device *dev);
