@@ -5,6 +5,7 @@
 
 int vg_budget_init(struct vg_device *dev)
 {
+    dev->budget.limit = dev->max_hostmem;
     dev->budget.used = 0;
     return 0;
 }

@@ -52,9 +52,6 @@ static inline bool vg_image_busy(const struct vg_image *image)
     return image->holds != 0 || image->shown != 0;
 }
 
-int vg_images_init(struct vg_device *dev);
-void vg_images_free(struct vg_device *dev);
-
 /* Makes a resource showable: its pixels in an image, and a second image for the write after. 0 or a negative errno. */
 int vg_images_prepare(struct vg_device *dev, struct vg_resource *res);
 /* One more image for the resource, not current. 0 or a negative errno (-ENOSPC: it has all it may have). */

@@ -15,7 +15,7 @@
 struct vg_device;
 struct vg_image;
 
-/* Everything a guest can make us hold. limit is set by whoever makes the device, before vg_budget_init. */
+/* Everything a guest can make us hold, in bytes. */
 struct vg_budget {
     uint64_t limit;
     uint64_t used;
@@ -69,12 +69,6 @@ struct vg_resources {
     bool order_valid;
 };
 
-int vg_budget_init(struct vg_device *dev);
-void vg_budget_free(struct vg_device *dev);
-
-int vg_resources_init(struct vg_device *dev);
-void vg_resources_free(struct vg_device *dev);
-void vg_resources_reset(struct vg_device *dev);
 struct vg_resource *vg_resource_find(struct vg_device *dev, uint32_t id);
 
 /* Zeroed memory that costs nothing until it is touched; NULL when there is none. */

@@ -32,11 +32,6 @@ struct vg_cursor_state {
     bool has_picture;
 };
 
-int vg_scanouts_init(struct vg_device *dev);
-void vg_scanouts_free(struct vg_device *dev);
-/* Every scanout and cursor goes dark. */
-void vg_scanouts_reset(struct vg_device *dev);
-
 /* Publishes flushes that waited for an image, where no write came after them. */
 void vg_scanouts_publish_waiting(struct vg_device *dev);
 /* The resource ends: scanouts that show it are cleared. */

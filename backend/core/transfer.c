@@ -1,0 +1,234 @@
+/* Backing memory of resources and TRANSFER_TO_HOST_2D (virtio 1.3, 5.7.6.8). */
+#include "vg_internal.h"
+
+#include <errno.h>
+#include <linux/virtio_gpu.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- backing ------------------------------------------------------------------------------------------------- */
+
+/* Looks up the host address of every piece that lies in one region. */
+static void backing_resolve(struct vg_device *dev, struct vg_backing *backing)
+{
+    for (uint32_t i = 0; i < backing->nr_entries; i++) {
+        uint64_t contiguous = 0;
+        uint8_t *host = vg_mem_host(dev, backing->entries[2 * (size_t)i], &contiguous);
+
+        backing->hosts[i] = host && contiguous >= backing->entries[2 * (size_t)i + 1] ? host : NULL;
+    }
+    backing->generation = dev->memory.generation;
+}
+
+/* Fills entries and ends from the request. -EFAULT when a piece lies outside guest memory. */
+static int backing_fill(struct vg_device *dev, struct vg_backing *backing, const uint8_t *entries)
+{
+    for (uint32_t i = 0; i < backing->nr_entries; i++) {
+        struct virtio_gpu_mem_entry entry;
+
+        memcpy(&entry, entries + (size_t)i * sizeof(entry), sizeof(entry));
+        if (entry.addr > UINT64_MAX - entry.length || !vg_mem_covers(dev, entry.addr, entry.length))
+            return -EFAULT;
+        /* At most 2^32 pieces of less than 2^32 bytes: no overflow. */
+        backing->total += entry.length;
+        backing->entries[2 * (size_t)i] = entry.addr;
+        backing->entries[2 * (size_t)i + 1] = entry.length;
+        backing->ends[i] = backing->total;
+    }
+    return 0;
+}
+
+/* Arrays for nr_entries pieces, charged. */
+static int backing_alloc(struct vg_device *dev, struct vg_backing *backing, uint32_t nr_entries)
+{
+    uint64_t bytes = (uint64_t)nr_entries * VG_ENTRY_OVERHEAD;
+
+    if (vg_budget_charge(dev, bytes) < 0)
+        return -ENOMEM;
+    backing->charged = bytes;
+    backing->nr_entries = nr_entries;
+    backing->entries = malloc((size_t)nr_entries * 2 * sizeof(*backing->entries));
+    backing->ends = malloc((size_t)nr_entries * sizeof(*backing->ends));
+    backing->hosts = malloc((size_t)nr_entries * sizeof(*backing->hosts));
+    return backing->entries && backing->ends && backing->hosts ? 0 : -ENOMEM;
+}
+
+int vg_backing_attach(struct vg_device *dev, struct vg_backing *backing, const uint8_t *entries, uint32_t nr_entries)
+{
+    int ret = backing_alloc(dev, backing, nr_entries);
+
+    if (ret == 0)
+        ret = backing_fill(dev, backing, entries);
+    if (ret < 0)
+        vg_backing_detach(dev, backing);
+    else
+        backing_resolve(dev, backing);
+    return ret;
+}
+
+void vg_backing_detach(struct vg_device *dev, struct vg_backing *backing)
+{
+    free(backing->entries);
+    free(backing->ends);
+    free(backing->hosts);
+    vg_budget_return(dev, backing->charged);
+    memset(backing, 0, sizeof(*backing));
+}
+
+/* Index of the piece that holds the byte at offset, which lies before total. */
+static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
+{
+    uint32_t low = backing->hint, high = backing->nr_entries;
+
+    if (low && backing->ends[low - 1] > offset) {
+        high = low;
+        low = 0;
+    }
+    /* Rows follow each other: try the piece of the last row and the one after it before the search. */
+    for (uint32_t i = low; i < high && i < low + 2; i++) {
+        if (backing->ends[i] > offset && (i == 0 || backing->ends[i - 1] <= offset))
+            return i;
+    }
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (backing->ends[middle] > offset)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* ---- copying ------------------------------------------------------------------------------------------------- */
+
+/* A long copy, in pieces after each of which the cursor queue gets its turn. */
+struct copy {
+    struct vg_device *dev;
+    uint64_t piece; /* bytes since the last turn */
+};
+
+static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64_t len)
+{
+    while (len) {
+        uint64_t part = VG_COPY_PIECE - copy->piece;
+
+        if (part > len)
+            part = len;
+        memcpy(dst, src, part);
+        dst += part;
+        src += part;
+        len -= part;
+        copy->piece += part;
+        if (copy->piece == VG_COPY_PIECE) {
+            copy->piece = 0;
+            vg_poll_cursor(copy->dev);
+        }
+    }
+}
+
+/* A part of one piece that may cross regions. */
+static int copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t len)
+{
+    while (len) {
+        uint64_t contiguous = 0;
+        const uint8_t *src = vg_mem_host(copy->dev, gpa, &contiguous);
+
+        if (!src || contiguous == 0)
+            return -EFAULT;
+        if (contiguous > len)
+            contiguous = len;
+        copy_run(copy, dst, src, contiguous);
+        dst += contiguous;
+        gpa += contiguous;
+        len -= contiguous;
+    }
+    return 0;
+}
+
+/* len bytes of the backing from offset on; the caller has checked that they lie inside it. */
+static int copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len)
+{
+    uint32_t i = backing_find(backing, offset);
+
+    for (; len; i++) {
+        uint64_t start = i ? backing->ends[i - 1] : 0;
+        uint64_t part = backing->ends[i] - offset;
+
+        if (part > len)
+            part = len;
+        if (backing->hosts[i])
+            copy_run(copy, dst, backing->hosts[i] + (offset - start), part);
+        else if (copy_across(copy, dst, backing->entries[2 * (size_t)i] + (offset - start), part) < 0)
+            return -EFAULT;
+        backing->hint = i;
+        dst += part;
+        offset += part;
+        len -= part;
+    }
+    return 0;
+}
+
+void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint32_t stride, vg_rect rect)
+{
+    uint64_t at = (uint64_t)rect.y * stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
+    uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
+    struct copy copy = {dev, 0};
+
+    if (bytes == stride) {
+        copy_run(&copy, dst + at, src + at, bytes * rect.height);
+        return;
+    }
+    for (uint32_t row = 0; row < rect.height; row++, at += stride)
+        copy_run(&copy, dst + at, src + at, bytes);
+}
+
+/* ---- the command --------------------------------------------------------------------------------------------- */
+
+/* Whether the rows of a transfer lie inside the backing: all but the last take a whole stride of it. */
+static bool source_fits(const struct vg_resource *res, vg_rect rect, uint64_t offset)
+{
+    uint64_t needed = (uint64_t)(rect.height - 1) * res->stride + (uint64_t)rect.width * VG_PIXEL_BYTES;
+
+    return needed <= res->backing.total && offset <= res->backing.total - needed;
+}
+
+static int transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rect rect, uint64_t offset)
+{
+    uint8_t *dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
+    uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
+    struct copy copy = {dev, 0};
+
+    if (bytes == res->stride)
+        return copy_backing(&copy, &res->backing, dst, offset, bytes * rect.height);
+    for (uint32_t row = 0; row < rect.height; row++, dst += res->stride, offset += res->stride) {
+        if (copy_backing(&copy, &res->backing, dst, offset, bytes) < 0)
+            return -EFAULT;
+    }
+    return 0;
+}
+
+uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
+                                uint64_t offset)
+{
+    struct vg_resource *res = vg_resource_find(dev, id);
+    vg_rect rect = {x, y, width, height};
+
+    if (!res)
+        return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+    if (!res->backing.nr_entries)
+        return VIRTIO_GPU_RESP_ERR_UNSPEC;
+    if (!vg_rect_fits(rect, res->width, res->height))
+        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    if (vg_rect_empty(rect))
+        return VIRTIO_GPU_RESP_OK_NODATA;
+    if (!source_fits(res, rect, offset))
+        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    if (res->backing.generation != dev->memory.generation)
+        backing_resolve(dev, &res->backing);
+    if (vg_images_begin_write(dev, res, rect) < 0)
+        return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+    if (transfer_rows(dev, res, rect, offset) < 0)
+        return VIRTIO_GPU_RESP_ERR_UNSPEC;
+    return VIRTIO_GPU_RESP_OK_NODATA;
+}
