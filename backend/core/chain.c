@@ -68,9 +68,11 @@ static const char *add(struct vg_device *dev, struct vg_walk *walk, const struct
 static const char *follow(struct vg_device *dev, struct vg_walk *walk, const struct table *table, uint32_t index,
                           struct vring_desc *last)
 {
-    for (uint32_t steps = 0; steps < table->size; steps++) {
+    for (uint32_t steps = 0;; steps++) {
         if (index >= table->size)
             return "descriptor index out of range";
+        if (steps == table->size)
+            return "loop";
         fetch(dev, table, index, last);
         if (last->flags & VRING_DESC_F_INDIRECT)
             return NULL;
@@ -79,7 +81,6 @@ static const char *follow(struct vg_device *dev, struct vg_walk *walk, const str
             return why;
         index = last->next;
     }
-    return "loop";
 }
 
 static const char *open_indirect(struct vg_device *dev, const struct vg_queue *queue, const struct vring_desc *desc,

@@ -323,15 +323,15 @@ static int serve_move(struct vg_device *dev, struct vg_queue *queue)
 }
 
 /*
- * Only while the ring is as the last drain left it, and no cursor command is with the caller: order is kept. What it
- * does not serve it leaves in the ring for the drain, whose kick is still pending.
+ * Only while no cursor command is with the caller: order is kept. What it does not serve it leaves in the ring for the
+ * drain, whose kick is still pending; a queue that breaks here is reported by that drain.
  */
 void vg_poll_cursor(struct vg_device *dev)
 {
     struct vg_queue *queue = &dev->queues[VG_QUEUE_CURSOR];
-    if (!is_running(queue) || queue->generation != dev->memory.generation || queue->inflight > 0)
+    if (dev->draining == VG_QUEUE_CURSOR || dev->polling_cursor || !is_running(queue) || queue->inflight > 0)
         return;
-    if (dev->draining == VG_QUEUE_CURSOR || dev->polling_cursor)
+    if (vg_ring_ready(dev, queue) < 0)
         return;
     dev->polling_cursor = 1;
     for (int i = 0; i < CURSOR_BURST && vg_ring_peek(dev, queue) == 1; i++) {
