@@ -154,7 +154,7 @@ class VmmDisplay:
             self._sock = None
 
     async def wait_until(self, condition: Callable[[VmmDisplay], bool], timeout: float = 10) -> None:
-        """Returns when ``condition`` holds, now or after some message. Raises TimeoutError after ``timeout`` seconds."""
+        """Returns when ``condition`` holds, now or after some message. Raises TimeoutError (``timeout``: seconds)."""
         async with asyncio.timeout(timeout):
             while not condition(self):
                 self._changed.clear()

@@ -379,6 +379,30 @@ class VmmConnection:
         except TimeoutError:
             raise VmmError("the back-end does not answer") from None
 
+    async def wait_gone(self) -> None:
+        """Returns when the back-end has closed the connection. For times without requests; it reads nothing."""
+        loop = asyncio.get_running_loop()
+        gone = loop.create_future()
+
+        def look() -> None:
+            if not gone.done() and self._at_end():
+                gone.set_result(None)
+
+        loop.add_reader(self._sock, look)
+        try:
+            await gone
+        finally:
+            if not self._closed:
+                loop.remove_reader(self._sock)
+
+    def _at_end(self) -> bool:
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            return True
+
     async def wait_closed(self) -> None:
         """Returns when the back-end has closed the connection; what it still sends is dropped. Raises VmmError."""
         try:
