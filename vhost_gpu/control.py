@@ -8,7 +8,6 @@ raises ``PeerError``, which closes the channel and never reaches the event loop.
 from __future__ import annotations
 
 import array
-import asyncio
 import base64
 import contextlib
 import json
@@ -17,9 +16,12 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from protocol.errors import PeerError
+
+if TYPE_CHECKING:
+    import asyncio
 
 Message = dict[str, Any]
 
@@ -68,7 +70,9 @@ class ControlChannel:
         on_message: Callable[[Message, list[int]], None],
         on_closed: Callable[[Exception | None], None],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        import asyncio  # not above: the daemon starts its first session before it pays for this
+
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sock = sock
         self._on_message = on_message
         self._on_closed = on_closed
@@ -145,6 +149,10 @@ class ControlChannel:
     def send_pong(self, token: int) -> None:
         self.send({"type": "pong", "token": token})
 
+    def send_viewers(self, count: int) -> None:
+        """How many viewers the session has now, for the daemon's status text."""
+        self.send({"type": "viewers", "count": count}, supersede="viewers")
+
     def send_ended(self, reason: str) -> None:
         self.send({"type": "ended", "reason": reason[:512]})
 
@@ -172,6 +180,11 @@ class ControlChannel:
             self._send_more(name, message, ())
 
     # ---- inside
+
+    def drain(self) -> None:
+        """Handles what the peer, which is known to be dead, had still sent; the channel is closed afterwards."""
+        while not self._closed:
+            self._readable(drained=True)
 
     def _send_more(self, name: str, message: Message, fds: Sequence[int]) -> None:
         """Sends a further packet of one subject: queued packets of that subject stay."""
@@ -227,7 +240,7 @@ class ControlChannel:
         if not self._queue and not self._closed:
             self._loop.remove_writer(self._sock)
 
-    def _readable(self) -> None:
+    def _readable(self, drained: bool = False) -> None:
         try:
             received = _receive(self._sock)
             if received is None:
@@ -236,7 +249,8 @@ class ControlChannel:
             message, fds = received
             self._on_message(message, fds)
         except (BlockingIOError, InterruptedError):
-            return
+            if drained:  # somebody else still has the peer's end: what isn't here yet doesn't count
+                self.close()
         except (PeerError, OSError) as error:
             self._fail(error)
 

@@ -1,0 +1,132 @@
+"""The ``vhost-gpu`` command: QEMU's back-end program conventions (vhost-user, "Backend program conventions") and ours.
+
+Imports as little as it can: the time from exec to the first answered message is this file's too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from protocol.errors import ConfigError
+from vhost_gpu import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vhost_gpu.options import Options
+
+CAPABILITIES = '{\n  "type": "gpu",\n  "features": []\n}'
+MAX_SIDE = 16384  # pixels: the largest side that a mode may have
+_LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("auto", "text", "journal")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code: 0, 1 (a failure of ours) or 2 (wrong options, with one clear line)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--print-capabilities" in arguments:  # the conventions: every other argument is ignored then
+        print(CAPABILITIES)
+        return 0
+    try:
+        options = parse(arguments)
+        from vhost_gpu.startup import serve
+
+        return serve(options)
+    except ConfigError as error:
+        print(f"vhost-gpu: {error}", file=sys.stderr)
+        return 2
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """The options of a command line; raises ``ConfigError``."""
+    from vhost_gpu.options import Options
+
+    chosen = _parser().parse_args(arguments)
+    if chosen.virgl or chosen.render_node is not None:
+        raise ConfigError("--virgl and --render-node: 3D acceleration is not supported yet")
+    if chosen.fd is not None and chosen.socket_path is not None:
+        raise ConfigError("--socket-path and --fd exclude each other")
+    return Options(
+        socket_path=chosen.socket_path,
+        fd=chosen.fd,
+        display_socket=chosen.display_socket,
+        max_outputs=chosen.max_outputs,
+        resolution=chosen.resolution,
+        max_hostmem=chosen.max_hostmem << 20,
+        log_level=chosen.log_level,
+        log_format=chosen.log_format,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigError(f"{message} (see --help)")
+
+    parser = Parser(
+        prog="vhost-gpu",
+        description="A virtio-gpu device in a process of its own, for QEMU and other VMMs that speak vhost-user.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--socket-path", metavar="PATH", type=_path, help="listen for VMMs here (vhost-user)")
+    add("--fd", metavar="N", type=_Number(0, 1 << 20), help="serve the VMM on this connected descriptor, then exit")
+    add("--print-capabilities", action="store_true", help="print what the device can do as JSON, and exit")
+    add("--display-socket", metavar="PATH", type=_path, help="listen for viewers here (default: beside PATH)")
+    add(
+        "--max-outputs", metavar="N", type=_Number(1, 16), default=1, help="screens of the guest, 1 to 16 (%(default)s)"
+    )
+    add("--resolution", metavar="WxH", type=_resolution, default=(1280, 800), help="preferred mode (1280x800)")
+    add(
+        "--max-hostmem",
+        metavar="MIB",
+        type=_Number(1, 1 << 20),
+        default=256,
+        help="memory a guest may make us hold (256)",
+    )
+    add("--log-level", choices=_LEVELS, default="info", help="what is logged (%(default)s)")
+    add("--log-format", choices=_FORMATS, default="auto", help="auto: for journald where standard error is its")
+    add("--virgl", action="store_true", help=argparse.SUPPRESS)
+    add("--render-node", metavar="PATH", help=argparse.SUPPRESS)
+    add("--version", action="version", version=f"vhost-gpu {__version__}")
+    return parser
+
+
+def _path(text: str) -> str:
+    from argparse import ArgumentTypeError
+
+    if not text:
+        raise ArgumentTypeError("the path is empty")
+    if "\0" in text or len(text.encode(errors="surrogateescape")) > 107 - len(".lock"):
+        raise ArgumentTypeError(f"too long for a Unix socket (at most 102 bytes): {text}")
+    return text
+
+
+class _Number:
+    """Parses a decimal number within bounds."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self.least = least
+        self.most = most
+
+    def __call__(self, text: str) -> int:
+        from argparse import ArgumentTypeError
+
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and self.least <= int(text) <= self.most):
+            raise ArgumentTypeError(f"{text!r} is not a number from {self.least} to {self.most}")
+        return int(text)
+
+
+def _resolution(text: str) -> tuple[int, int]:
+    from argparse import ArgumentTypeError
+
+    side = _Number(16, MAX_SIDE)
+    width, _, height = text.partition("x")
+    try:
+        return side(width), side(height)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is not WIDTHxHEIGHT, each from 16 to {MAX_SIDE}") from None

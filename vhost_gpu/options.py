@@ -1,0 +1,25 @@
+"""What the command line says, as the supervisor gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vhost_gpu.control import SessionConfig
+
+
+@dataclass(frozen=True)
+class Options:
+    """The daemon's options. Exactly one of ``socket_path``, ``fd`` and socket activation is in use."""
+
+    socket_path: str | None = None
+    fd: int | None = None
+    display_socket: str | None = None  # None: the default place
+    max_outputs: int = 1
+    resolution: tuple[int, int] = (1280, 800)
+    max_hostmem: int = 256 << 20  # bytes
+    log_level: str = "info"
+    log_format: str = "auto"
+
+    def session_config(self, name: str) -> SessionConfig:
+        """What ``start`` tells the session of this name."""
+        return SessionConfig(name, self.max_outputs, self.resolution, self.max_hostmem, self.log_level)
