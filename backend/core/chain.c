@@ -28,7 +28,7 @@ static void fetch(struct vg_device *dev, const struct table *table, uint32_t ind
     atomic_signal_fence(memory_order_seq_cst); /* see vg_mem_read */
 }
 
-static int grow(struct vg_walk *walk)
+int vg_walk_grow(struct vg_walk *walk)
 {
     uint32_t capacity = walk->capacity ? walk->capacity * 2 : 64;
     struct vg_segment *segments = realloc(walk->segments, capacity * sizeof(*segments));
@@ -52,7 +52,7 @@ static const char *add(struct vg_device *dev, struct vg_walk *walk, const struct
         return "longer than 2^32 bytes";
     if (!vg_mem_covers(dev, desc->addr, desc->len))
         return "buffer outside memory";
-    if (walk->count == walk->capacity && grow(walk) < 0)
+    if (walk->count == walk->capacity && vg_walk_grow(walk) < 0)
         return "no memory to follow it";
     walk->segments[walk->count++] = (struct vg_segment){.gpa = desc->addr, .len = desc->len};
     if (writable) {

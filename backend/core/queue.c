@@ -12,8 +12,14 @@
 int vg_queues_init(struct vg_device *dev)
 {
     dev->draining = -1;
-    for (int i = 0; i < VG_NUM_QUEUES; i++)
-        dev->queues[i].kick_fd = dev->queues[i].call_fd = dev->queues[i].err_fd = -1;
+    for (int i = 0; i < VG_NUM_QUEUES; i++) {
+        struct vg_queue *queue = &dev->queues[i];
+        queue->kick_fd = queue->call_fd = queue->err_fd = -1;
+        if (vg_walk_grow(&queue->walk) < 0) {
+            vg_queues_free(dev);
+            return -ENOMEM;
+        }
+    }
     return 0;
 }
 

@@ -127,6 +127,8 @@ int vg_ring_arm(struct vg_queue *queue);
 void vg_ring_notify(struct vg_device *dev, struct vg_queue *queue);
 
 /* ---- chain.c ---- */
+/* Room for more segments. 0, or -1: no memory. */
+int vg_walk_grow(struct vg_walk *walk);
 /* Fills queue->walk from the chain that begins at head. NULL, or why that can't be done (static text). */
 const char *vg_chain_walk(struct vg_device *dev, struct vg_queue *queue, uint16_t head);
 /* Copies len bytes from offset on out of the readable segments; the walk holds at least offset + len of them. */

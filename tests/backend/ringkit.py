@@ -207,7 +207,8 @@ class Ring:
 
     @property
     def reason(self) -> str:
-        return ffi.string(self.info().reason).decode()
+        info = self.info()  # owns the array below
+        return ffi.string(info.reason).decode()
 
     def call_count(self) -> int:
         return take_eventfd(self.call)

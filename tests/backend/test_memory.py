@@ -236,6 +236,12 @@ def test_lost_ring_memory_breaks_the_queue():
         assert kit.control.err_count() == 1
 
 
+def run_python(code):
+    # Under tests/sanitize these deaths are wanted, not findings.
+    env = os.environ | {"ASAN_OPTIONS": "detect_leaks=0:handle_sigbus=0:handle_abort=0"}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+
+
 FOREIGN = """
 import ctypes, faulthandler, mmap, os, sys
 from backend._core import lib
@@ -266,19 +272,13 @@ other[0]
     ],
 )
 def test_fault_elsewhere_is_not_swallowed(before, after):
-    done = subprocess.run(
-        [sys.executable, "-c", FOREIGN.format(before=before, after=after)], capture_output=True, text=True, check=False
-    )
+    done = run_python(FOREIGN.format(before=before, after=after))
     assert done.stdout == "still here\n"
     assert done.returncode == -signal.SIGBUS
     assert ("Bus error" in done.stderr) == ("faulthandler" in before + after)
 
 
 # ---- the hang watch
-
-
-def run_python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 def test_hang_watch_aborts_a_busy_loop():

@@ -1,0 +1,410 @@
+/*
+ * libFuzzer target: rings and commands of the C core, from the guest's side.
+ *
+ * The input is a little program: each operation puts a command into a ring (in pieces, indirect or not), spoils bytes
+ * of guest memory, rings and descriptors included, drains a queue and answers what comes out as the daemon would, moves
+ * indices, takes memory away or resets the device. Any bytes are a valid program, so no corpus is needed to begin.
+ *
+ * Contract: whatever the guest does, every drain ends, in IDLE, BROKEN or STOPPED, nothing is charged against the
+ * budget when everything is gone, and no sanitizer has anything to say.
+ */
+#define _GNU_SOURCE
+#include <linux/virtio_gpu.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vg_internal.h"
+
+#define HALF 0x8000u /* guest memory: two regions side by side, a hole after them, and one region that shrinks */
+#define RAM_GPA 0x10000u
+#define SHRINKING_GPA 0x80000u
+#define SHRINKING_SIZE 0x4000u
+#define UVA 0x7f0000000000u
+#define RING_BYTES 0x1000u /* of one queue: descriptors, avail at 0x400, used at 0x800 */
+#define BUFFERS 0x2000u
+#define NUM 16
+#define MAX_HELD 8
+#define HOSTMEM (4u << 20)
+
+struct input {
+    const uint8_t *data;
+    size_t size;
+};
+
+struct guest {
+    vg_device *dev;
+    struct input in;
+    uint32_t next_buffer;
+    uint16_t avail[VG_NUM_QUEUES];
+    uint16_t next_desc[VG_NUM_QUEUES];
+    vg_request held[MAX_HELD]; /* with the caller, to be answered later */
+    uint32_t held_count;
+    uint64_t held_image;
+};
+
+static int ram_fd, shrinking_fd;
+static uint8_t *ram; /* both halves */
+
+#define REQUIRE(condition)                                                       \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            fprintf(stderr, "fuzz_ring: broken contract: %s\n", #condition);     \
+            abort();                                                             \
+        }                                                                        \
+    } while (0)
+
+/* ---- input ---- */
+
+static uint8_t take(struct input *in)
+{
+    if (in->size == 0)
+        return 0;
+    in->size--;
+    return *in->data++;
+}
+
+static uint32_t take32(struct input *in)
+{
+    uint32_t value = take(in);
+    value |= (uint32_t)take(in) << 8;
+    value |= (uint32_t)take(in) << 16;
+    return value | (uint32_t)take(in) << 24;
+}
+
+/* Numbers that matter to a 2D device, small ones first; or any number. */
+static uint32_t take_field(struct input *in)
+{
+    static const uint32_t values[] = {
+        0, 1, 2, 3, 4, 5, 8, 16, 32, 63, 64, 65, 100, 256, 1024, 0x1000,
+        RAM_GPA, RAM_GPA + BUFFERS, RAM_GPA + HALF - 8, SHRINKING_GPA, SHRINKING_GPA + 0x3ff0,
+        67, 68, 121, 134, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffff0, 0x40000001, 16384, 65535,
+    };
+    uint8_t choice = take(in);
+    return choice < 0x80 ? values[choice % (sizeof(values) / sizeof(values[0]))] : take32(in);
+}
+
+/* ---- rings ---- */
+
+static uint32_t ring_at(uint32_t queue)
+{
+    return queue * RING_BYTES;
+}
+
+static void start(struct guest *guest, uint32_t queue)
+{
+    uint64_t uva = UVA + RAM_GPA + ring_at(queue);
+    vg_queue_set_num(guest->dev, queue, NUM);
+    vg_queue_set_addr(guest->dev, queue, uva, uva + 0x400, uva + 0x800);
+    vg_queue_set_base(guest->dev, queue, guest->avail[queue]);
+    vg_queue_set_started(guest->dev, queue, 1);
+    vg_queue_set_enabled(guest->dev, queue, 1);
+}
+
+static void put_desc(struct guest *guest, uint32_t queue, uint32_t gpa, uint32_t len, uint16_t flags)
+{
+    uint16_t slot = guest->next_desc[queue];
+    struct vring_desc desc = {.addr = gpa, .len = len, .flags = flags, .next = (uint16_t)((slot + 1) % NUM)};
+    memcpy(ram + ring_at(queue) + slot * sizeof(desc), &desc, sizeof(desc));
+    guest->next_desc[queue] = desc.next;
+}
+
+static void publish(struct guest *guest, uint32_t queue, uint16_t head)
+{
+    uint8_t *avail = ram + ring_at(queue) + 0x400;
+    memcpy(avail + 4 + 2 * (guest->avail[queue] % NUM), &head, 2);
+    guest->avail[queue]++;
+    memcpy(avail + 2, &guest->avail[queue], 2);
+}
+
+static uint32_t allocate(struct guest *guest, uint32_t size)
+{
+    if (guest->next_buffer + size > 2 * HALF)
+        guest->next_buffer = BUFFERS;
+    uint32_t offset = guest->next_buffer;
+    guest->next_buffer += size;
+    return offset;
+}
+
+/* ---- operations ---- */
+
+static const uint32_t commands[] = {
+    VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, VIRTIO_GPU_CMD_RESOURCE_FLUSH,          VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
+    VIRTIO_GPU_CMD_SET_SCANOUT,         VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, VIRTIO_GPU_CMD_RESOURCE_UNREF,
+    VIRTIO_GPU_CMD_MOVE_CURSOR,         VIRTIO_GPU_CMD_UPDATE_CURSOR,           VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
+    VIRTIO_GPU_CMD_GET_DISPLAY_INFO,    VIRTIO_GPU_CMD_GET_EDID,                VIRTIO_GPU_CMD_GET_CAPSET,
+};
+
+/* A command of fields from the input: where it lies, and how long it is. */
+static uint32_t build(struct guest *guest, uint32_t *length)
+{
+    uint8_t choice = take(&guest->in);
+    uint32_t words[6 + 32] = {choice < 0xf0 ? commands[choice % (sizeof(commands) / sizeof(commands[0]))]
+                                            : take32(&guest->in)};
+    uint32_t fields = take(&guest->in) % 33;
+    words[1] = choice & 3;
+    words[2] = choice;
+    for (uint32_t i = 0; i < fields; i++)
+        words[6 + i] = take_field(&guest->in);
+    *length = (6 + fields) * 4 - (choice % 16 == 15 ? choice % 5 : 0);
+    uint32_t offset = allocate(guest, *length);
+    memcpy(ram + offset, words, *length);
+    return offset;
+}
+
+struct pieces {
+    struct vring_desc at[8];
+    uint32_t count;
+};
+
+static void add_piece(struct pieces *pieces, uint32_t offset, uint32_t len, uint16_t flags)
+{
+    pieces->at[pieces->count++] = (struct vring_desc){.addr = RAM_GPA + offset, .len = len, .flags = flags};
+}
+
+static void publish_direct(struct guest *guest, uint32_t queue, const struct pieces *pieces)
+{
+    uint16_t head = guest->next_desc[queue];
+    for (uint32_t i = 0; i < pieces->count; i++) {
+        uint16_t more = i + 1 < pieces->count ? VRING_DESC_F_NEXT : 0;
+        put_desc(guest, queue, (uint32_t)pieces->at[i].addr, pieces->at[i].len, pieces->at[i].flags | more);
+    }
+    publish(guest, queue, head);
+}
+
+static void publish_indirect(struct guest *guest, uint32_t queue, struct pieces *pieces)
+{
+    uint32_t size = pieces->count * sizeof(struct vring_desc), table = allocate(guest, size);
+    uint16_t head = guest->next_desc[queue];
+    for (uint32_t i = 0; i + 1 < pieces->count; i++) {
+        pieces->at[i].flags |= VRING_DESC_F_NEXT;
+        pieces->at[i].next = (uint16_t)(i + 1);
+    }
+    memcpy(ram + table, pieces->at, size);
+    put_desc(guest, queue, RAM_GPA + table, size, VRING_DESC_F_INDIRECT);
+    publish(guest, queue, head);
+}
+
+static void send(struct guest *guest, uint32_t queue)
+{
+    struct pieces pieces = {.count = 0};
+    uint32_t length, offset = build(guest, &length);
+    uint8_t shape = take(&guest->in);
+    for (uint32_t cuts = shape & 3; cuts > 0 && length > 1; cuts--) {
+        uint32_t piece = take(&guest->in) % length;
+        add_piece(&pieces, offset, piece, 0);
+        offset += piece;
+        length -= piece;
+    }
+    add_piece(&pieces, offset, length, 0);
+    for (uint32_t rooms = shape >> 2 & 3; rooms > 0; rooms--) {
+        uint32_t room = take(&guest->in);
+        add_piece(&pieces, allocate(guest, room), room, VRING_DESC_F_WRITE);
+    }
+    if (shape & 0x10)
+        publish_indirect(guest, queue, &pieces);
+    else
+        publish_direct(guest, queue, &pieces);
+}
+
+static void spoil(struct guest *guest)
+{
+    uint32_t place = take(&guest->in) | (uint32_t)take(&guest->in) << 8;
+    for (uint32_t count = 1 + take(&guest->in) % 8; count > 0; count--)
+        ram[place++ % (2 * HALF)] = take(&guest->in);
+}
+
+/* What backend/device.py does with the commands that the core hands over. */
+static uint32_t execute(vg_device *dev, const vg_request *req)
+{
+    uint32_t w[8] = {0};
+    memcpy(w, req->data + 24, req->size - 24 < sizeof(w) ? req->size - 24 : sizeof(w));
+    switch (req->type) {
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_2D:
+        return vg_resource_create_2d(dev, w[0], w[1], w[2], w[3]);
+    case VIRTIO_GPU_CMD_RESOURCE_UNREF:
+        return vg_resource_unref(dev, w[0]);
+    case VIRTIO_GPU_CMD_SET_SCANOUT:
+        return vg_set_scanout(dev, w[4], w[5], w[0], w[1], w[2], w[3]);
+    case VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING:
+        REQUIRE(req->size == 32 + (uint64_t)w[1] * 16);
+        return vg_resource_attach_backing(dev, w[0], req->data + 32, w[1]);
+    case VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING:
+        return vg_resource_detach_backing(dev, w[0]);
+    case VIRTIO_GPU_CMD_UPDATE_CURSOR:
+        return vg_update_cursor(dev, w[0], w[1], w[2], w[4], w[5], w[6]);
+    default:
+        return VIRTIO_GPU_RESP_ERR_UNSPEC;
+    }
+}
+
+static void answer(struct guest *guest, vg_request *req)
+{
+    static const uint8_t payload[1064];
+    uint32_t type = execute(guest->dev, req);
+    uint64_t len = req->type == VIRTIO_GPU_CMD_GET_EDID ? sizeof(payload) : 0;
+    vg_request_complete(guest->dev, req, type, payload, len);
+}
+
+static void drain(struct guest *guest, uint32_t queue, int hold)
+{
+    /* A ring holds 16 chains, and nobody adds any while it is drained. */
+    for (int calls = 0; calls < 64; calls++) {
+        vg_request req;
+        int state = vg_queue_drain(guest->dev, queue, calls % 2 ? 0 : 1000000, &req);
+        REQUIRE(state >= 0);
+        if (state == VG_DRAIN_REQUEST && hold && guest->held_count < MAX_HELD)
+            guest->held[guest->held_count++] = req;
+        else if (state == VG_DRAIN_REQUEST)
+            answer(guest, &req);
+        else if (state != VG_DRAIN_AGAIN)
+            return;
+    }
+    REQUIRE(!"a drain that ends");
+}
+
+static void answer_held(struct guest *guest, int drop)
+{
+    while (guest->held_count > 0) {
+        vg_request *req = &guest->held[--guest->held_count];
+        if (drop)
+            vg_request_drop(guest->dev, req);
+        else
+            answer(guest, req);
+    }
+    vg_queue_notify(guest->dev, VG_QUEUE_CONTROL);
+}
+
+/* What a sink does: looks, holds, reads, lets go. */
+static void look(struct guest *guest, uint32_t scanout)
+{
+    static uint8_t row[16384];
+    static vg_cursor cursor;
+    vg_frame frame;
+    vg_rect damage[4];
+    uint64_t retired[4];
+
+    vg_take_dirty(guest->dev);
+    vg_cursor_describe(guest->dev, scanout, &cursor);
+    vg_scanout_take_damage(guest->dev, scanout, damage, 4);
+    if (guest->held_image != 0)
+        vg_image_release(guest->dev, guest->held_image);
+    guest->held_image = 0;
+    if (vg_scanout_frame(guest->dev, scanout, &frame) == 0 && frame.resource_id != 0) {
+        if (vg_image_hold(guest->dev, frame.image) == 0)
+            guest->held_image = frame.image;
+        if (frame.width <= sizeof(row) / 4)
+            vg_image_read_xrgb(guest->dev, frame.image, frame.x, frame.y, frame.width, 1, row, sizeof(row));
+    }
+    vg_take_retired_images(guest->dev, retired, 4);
+}
+
+/* ---- memory ---- */
+
+static void add_half(vg_device *dev, uint32_t half)
+{
+    uint64_t gpa = RAM_GPA + half * HALF;
+    vg_mem_add(dev, ram_fd, gpa, HALF, UVA + gpa, half * HALF);
+}
+
+static void remove_half(vg_device *dev, uint32_t half)
+{
+    uint64_t gpa = RAM_GPA + half * HALF;
+    vg_mem_remove(dev, gpa, HALF, UVA + gpa);
+}
+
+static void shrink(int gone)
+{
+    REQUIRE(ftruncate(shrinking_fd, gone ? 0 : SHRINKING_SIZE) == 0);
+}
+
+/* ---- the program ---- */
+
+static void step(struct guest *guest)
+{
+    uint8_t op = take(&guest->in);
+    uint32_t queue = op >> 4 & 1;
+    switch (op & 15) {
+    case 0: case 1: case 2: case 3:
+        send(guest, queue);
+        break;
+    case 4: case 5:
+        drain(guest, queue, 0);
+        break;
+    case 6:
+        drain(guest, queue, 1);
+        break;
+    case 7:
+        answer_held(guest, queue);
+        break;
+    case 8: case 9:
+        spoil(guest);
+        break;
+    case 10:
+        look(guest, queue);
+        break;
+    case 11:
+        publish(guest, queue, take(&guest->in));
+        break;
+    case 12:
+        vg_queue_set_started(guest->dev, queue, 0);
+        start(guest, queue);
+        break;
+    case 13:
+        remove_half(guest->dev, queue);
+        if (take(&guest->in) & 1)
+            add_half(guest->dev, queue);
+        break;
+    case 14:
+        shrink((int)queue);
+        break;
+    default:
+        vg_device_reset(guest->dev);
+    }
+}
+
+static void finish(struct guest *guest)
+{
+    for (uint32_t queue = 0; queue < VG_NUM_QUEUES; queue++)
+        drain(guest, queue, 0);
+    answer_held(guest, 0);
+    if (guest->held_image != 0)
+        vg_image_release(guest->dev, guest->held_image);
+    vg_device_reset(guest->dev);
+    REQUIRE(vg_hostmem_used(guest->dev) == 0);
+    vg_device_free(guest->dev);
+}
+
+static void prepare_once(void)
+{
+    if (ram != NULL)
+        return;
+    ram_fd = memfd_create("ram", MFD_CLOEXEC);
+    shrinking_fd = memfd_create("shrinking", MFD_CLOEXEC);
+    REQUIRE(ftruncate(ram_fd, 2 * HALF) == 0);
+    ram = mmap(NULL, 2 * HALF, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
+    REQUIRE(ram != MAP_FAILED);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct guest guest = {.in = {data, size}, .next_buffer = BUFFERS};
+    prepare_once();
+    memset(ram, 0, 2 * HALF);
+    shrink(0);
+    guest.dev = vg_device_new(2, HOSTMEM);
+    REQUIRE(guest.dev != NULL);
+    add_half(guest.dev, 0);
+    add_half(guest.dev, 1);
+    vg_mem_add(guest.dev, shrinking_fd, SHRINKING_GPA, SHRINKING_SIZE, UVA + SHRINKING_GPA, 0);
+    vg_set_features(guest.dev, VG_F_INDIRECT_DESC | (take(&guest.in) & 1 ? VG_F_EVENT_IDX : 0));
+    start(&guest, VG_QUEUE_CONTROL);
+    start(&guest, VG_QUEUE_CURSOR);
+    for (int steps = 0; guest.in.size > 0 && steps < 256; steps++)
+        step(&guest);
+    finish(&guest);
+    return 0;
+}
