@@ -8,14 +8,18 @@
 
 /* ---- backing ------------------------------------------------------------------------------------------------- */
 
-/* Looks up the host address of every piece that lies in one region. */
+/* Looks up the host address of every piece that lies in one region, and whether any piece has lost its memory. */
 static void backing_resolve(struct vg_device *dev, struct vg_backing *backing)
 {
+    backing->lost = false;
     for (uint32_t i = 0; i < backing->nr_entries; i++) {
+        uint64_t gpa = backing->entries[2 * (size_t)i], length = backing->entries[2 * (size_t)i + 1];
         uint64_t contiguous = 0;
-        uint8_t *host = vg_mem_host(dev, backing->entries[2 * (size_t)i], &contiguous);
+        uint8_t *host = vg_mem_host(dev, gpa, &contiguous);
 
-        backing->hosts[i] = host && contiguous >= backing->entries[2 * (size_t)i + 1] ? host : NULL;
+        backing->hosts[i] = host && contiguous >= length ? host : NULL;
+        if (!backing->hosts[i] && !vg_mem_covers(dev, gpa, length))
+            backing->lost = true;
     }
     backing->generation = dev->memory.generation;
 }
@@ -127,15 +131,15 @@ static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64
     }
 }
 
-/* A part of one piece that may cross regions. */
-static int copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t len)
+/* A part of one piece that crosses regions; all of it lies in memory. */
+static void copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t len)
 {
     while (len) {
         uint64_t contiguous = 0;
         const uint8_t *src = vg_mem_host(copy->dev, gpa, &contiguous);
 
-        if (!src || contiguous == 0)
-            return -EFAULT;
+        if (!src)
+            return;
         if (contiguous > len)
             contiguous = len;
         copy_run(copy, dst, src, contiguous);
@@ -143,30 +147,28 @@ static int copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t l
         gpa += contiguous;
         len -= contiguous;
     }
-    return 0;
 }
 
 /* len bytes of the backing from offset on; the caller has checked that they lie inside it. */
-static int copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len)
+static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len)
 {
     uint32_t i = backing_find(backing, offset);
 
     for (; len; i++) {
-        uint64_t start = i ? backing->ends[i - 1] : 0;
+        uint64_t into = offset - (i ? backing->ends[i - 1] : 0);
         uint64_t part = backing->ends[i] - offset;
 
         if (part > len)
             part = len;
         if (backing->hosts[i])
-            copy_run(copy, dst, backing->hosts[i] + (offset - start), part);
-        else if (copy_across(copy, dst, backing->entries[2 * (size_t)i] + (offset - start), part) < 0)
-            return -EFAULT;
+            copy_run(copy, dst, backing->hosts[i] + into, part);
+        else
+            copy_across(copy, dst, backing->entries[2 * (size_t)i] + into, part);
         backing->hint = i;
         dst += part;
         offset += part;
         len -= part;
     }
-    return 0;
 }
 
 void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint32_t stride, vg_rect rect)
@@ -193,19 +195,18 @@ static bool source_fits(const struct vg_resource *res, vg_rect rect, uint64_t of
     return needed <= res->backing.total && offset <= res->backing.total - needed;
 }
 
-static int transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rect rect, uint64_t offset)
+static void transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rect rect, uint64_t offset)
 {
     uint8_t *dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
     uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
     struct copy copy = {dev, 0};
 
-    if (bytes == res->stride)
-        return copy_backing(&copy, &res->backing, dst, offset, bytes * rect.height);
-    for (uint32_t row = 0; row < rect.height; row++, dst += res->stride, offset += res->stride) {
-        if (copy_backing(&copy, &res->backing, dst, offset, bytes) < 0)
-            return -EFAULT;
+    if (bytes == res->stride) {
+        copy_backing(&copy, &res->backing, dst, offset, bytes * rect.height);
+        return;
     }
-    return 0;
+    for (uint32_t row = 0; row < rect.height; row++, dst += res->stride, offset += res->stride)
+        copy_backing(&copy, &res->backing, dst, offset, bytes);
 }
 
 uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
@@ -226,9 +227,11 @@ uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (res->backing.generation != dev->memory.generation)
         backing_resolve(dev, &res->backing);
+    /* Before the write begins: a write that stops half way would show what an image held before. */
+    if (res->backing.lost)
+        return VIRTIO_GPU_RESP_ERR_UNSPEC;
     if (vg_images_begin_write(dev, res, rect) < 0)
         return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-    if (transfer_rows(dev, res, rect, offset) < 0)
-        return VIRTIO_GPU_RESP_ERR_UNSPEC;
+    transfer_rows(dev, res, rect, offset);
     return VIRTIO_GPU_RESP_OK_NODATA;
 }

@@ -40,6 +40,7 @@ struct vg_backing {
     uint64_t *ends;           /* ends[i]: bytes of the pieces 0..i */
     uint8_t **hosts;          /* host address of piece i; NULL: split over regions, or outside memory */
     uint64_t generation;      /* of the memory table that hosts was made for */
+    bool lost;                /* a piece lies, partly at least, outside memory now */
     uint64_t charged;
 };
 
