@@ -1,0 +1,187 @@
+"""What the scanouts show: the sinks' view of the core's published frames, images and cursors.
+
+One ``Screens`` stands between the core and every sink of a session. After each burst of commands the session calls
+``publish``; each sink then learns which scanouts and cursors changed and adds the damage to its own regions. Sinks read
+frames and hold images through here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from backend._core import ffi, lib
+from backend.region import MAX_RECTS, Rect
+
+_RETIRED_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A published frame of one scanout (``vg_frame``)."""
+
+    generation: int
+    """Changes with mode, geometry and clear."""
+    sequence: int
+    """Changes with every frame."""
+    flush_ns: int
+    """CLOCK_MONOTONIC of the flush that published it."""
+    resource_id: int
+    """0: nothing is shown, and everything below is 0."""
+    width: int
+    height: int
+    x: int
+    """Left edge of the scanout inside the image."""
+    y: int
+    format: int
+    """``virtio_gpu_formats``."""
+    image: int
+    """Id of the image that holds the pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A sealed memfd with a whole resource's pixels (``vg_image_info``)."""
+
+    id: int
+    fd: int
+    """Owned by the core."""
+    width: int
+    height: int
+    stride: int
+    format: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The cursor of one scanout (``vg_cursor``)."""
+
+    generation: int
+    x: int
+    y: int
+    hot_x: int
+    hot_y: int
+    resource_id: int
+    visible: bool
+    pixels: bytes
+    """64 x 64 a8r8g8b8, bytes B G R A."""
+
+
+class Sink(Protocol):
+    """Somebody who shows scanouts. All calls come from the event loop and must return at once."""
+
+    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+        """The scanout has a new frame (``damage`` relative to it) or a new generation."""
+
+    def cursor_changed(self, scanout: int) -> None:
+        """Position, picture or visibility changed."""
+
+    def images_retired(self, images: list[int]) -> None:
+        """These images no longer exist."""
+
+    def relieve(self) -> None:
+        """The guest's frames wait for images that sinks hold: give back what has been held for long."""
+
+
+class Screens:
+    """The scanouts of one device.
+
+    Args:
+        core: the ``vg_device``.
+    """
+
+    def __init__(self, core: Any) -> None:
+        self._core = core
+        self._frame = ffi.new("vg_frame *")
+        self._image = ffi.new("vg_image_info *")
+        self._cursor = ffi.new("vg_cursor *")
+        self._rects = ffi.new("vg_rect[]", MAX_RECTS)
+        self._retired = ffi.new("uint64_t[]", _RETIRED_BATCH)
+        self.sinks: list[Sink] = []
+
+    def publish(self) -> None:
+        """Tells every sink what changed since the last call."""
+        dirty = lib.vg_take_dirty(self._core)
+        if dirty:
+            for scanout in _bits(dirty & 0xFFFF):
+                damage = self._take_damage(scanout)
+                for sink in tuple(self.sinks):
+                    sink.scanout_changed(scanout, damage)
+            for scanout in _bits(dirty >> 16):
+                for sink in tuple(self.sinks):
+                    sink.cursor_changed(scanout)
+        self._tell_retired()
+
+    def frame(self, scanout: int) -> Frame:
+        """What the scanout shows now."""
+        lib.vg_scanout_frame(self._core, scanout, self._frame)
+        f = self._frame
+        return Frame(
+            f.generation, f.sequence, f.flush_ns, f.resource_id, f.width, f.height, f.x, f.y, f.format, f.image
+        )
+
+    def cursor(self, scanout: int) -> Cursor:
+        """The cursor of the scanout now."""
+        lib.vg_cursor_describe(self._core, scanout, self._cursor)
+        c = self._cursor
+        return Cursor(
+            c.generation, c.x, c.y, c.hot_x, c.hot_y, c.resource_id, bool(c.visible), bytes(ffi.buffer(c.pixels))
+        )
+
+    def image(self, image: int) -> Image:
+        """Describes an image that is shown or held.
+
+        Raises:
+            KeyError: there is no such image.
+        """
+        if lib.vg_image_describe(self._core, image, self._image) < 0:
+            raise KeyError(image)
+        i = self._image
+        return Image(i.id, i.fd, i.width, i.height, i.stride, i.format, i.size)
+
+    def hold(self, image: int) -> None:
+        """Keeps an image as it is until ``release`` (counted).
+
+        Raises:
+            KeyError: there is no such image.
+        """
+        if lib.vg_image_hold(self._core, image) < 0:
+            raise KeyError(image)
+
+    def release(self, image: int) -> None:
+        """Ends a hold; ``publish`` afterwards, since a waiting frame may have come out."""
+        lib.vg_image_release(self._core, image)
+
+    @property
+    def starved(self) -> bool:
+        """Whether a flush waits because sinks hold every image of its resource."""
+        return bool(lib.vg_images_starved(self._core))
+
+    def read_xrgb(self, image: int, rect: Rect, buffer: Any) -> None:
+        """Copies a rectangle (image coordinates) as x8r8g8b8 into a writable buffer of width * height * 4 bytes.
+
+        Raises:
+            ValueError: the image is gone, or the rectangle lies outside it.
+        """
+        pixels = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
+        if len(pixels) < rect.area * 4:
+            raise ValueError("buffer too small")
+        if lib.vg_image_read_xrgb(self._core, image, *rect, pixels, rect.width * 4) < 0:
+            raise ValueError(f"image {image} has no {rect}")
+
+    def _take_damage(self, scanout: int) -> list[Rect]:
+        count = lib.vg_scanout_take_damage(self._core, scanout, self._rects, MAX_RECTS)
+        return [Rect(r.x, r.y, r.width, r.height) for r in self._rects[0 : max(count, 0)]]
+
+    def _tell_retired(self) -> None:
+        while count := lib.vg_take_retired_images(self._core, self._retired, _RETIRED_BATCH):
+            images = list(self._retired[0:count])
+            for sink in tuple(self.sinks):
+                sink.images_retired(images)
+
+
+def _bits(mask: int) -> Iterator[int]:
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low

@@ -1,0 +1,231 @@
+"""A session process: one VMM connection, its device and its sinks (``python -m vhost_gpu.session --control-fd N``).
+
+The supervisor starts it by exec and speaks to it over the control channel: ``start`` brings the VMM connection,
+``viewer`` a viewer's. The session ends when the VMM closes, when the supervisor says so, or when the supervisor is gone.
+"""
+
+import argparse
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from backend._core import lib
+from backend.device import Device
+from protocol import viewer as vp
+from protocol.errors import PeerError
+from vhost_gpu import log
+from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
+from vhost_gpu.describe import describe
+from vhost_gpu.displays import ALL_SCANOUTS, Displays
+from vhost_gpu.queue_pump import QueuePump
+from vhost_gpu.vhost_user_handler import VhostUserHandler
+from vhost_gpu.vhost_user_socket import VhostUserSocket
+from vhost_gpu.viewer_sink import ViewerSink
+from vhost_gpu.vmm_display import VmmDisplay
+
+HANG_SECONDS = 5
+"""CPU seconds without progress of the event loop after which the process gives up."""
+MAX_VIEWERS = 64
+_RELIEVE_SECONDS = 1.0
+
+_log = logging.getLogger("vhost_gpu.session")
+
+
+class Session:
+    """One VMM, one device.
+
+    Args:
+        config: what the supervisor was told.
+        connection: the VMM's vhost-user connection.
+        control: the channel to the supervisor.
+    """
+
+    def __init__(self, config: SessionConfig, connection: socket.socket, control: ControlChannel) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._config = config
+        self._control = control
+        self._displays = Displays(config.max_outputs, config.resolution)
+        self.device = Device(config.max_outputs, config.max_hostmem, self._displays)
+        pumps = tuple(QueuePump(self._loop, self.device, queue, self.publish) for queue in self.device.queues)
+        self.handler = VhostUserHandler(self.device, pumps, self)
+        self._display: VmmDisplay | None = None
+        self._viewers: set[ViewerSink] = set()
+        self._relieving: asyncio.TimerHandle | None = None
+        self._describing: asyncio.Handle | None = None
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._socket = VhostUserSocket(self._loop, connection, self.handler.handle, self._vmm_gone)
+
+    def close(self) -> None:
+        """Ends everything; the queues stop before anything else goes."""
+        self._socket.close()
+        self.handler.close()
+        for viewer in tuple(self._viewers):
+            viewer.close(vp.Error(vp.ErrorCode.SESSION_ENDED, "the session has ended"))
+        if self._display is not None:
+            self._display.close()
+        for timer in (self._relieving, self._describing):
+            if timer is not None:
+                timer.cancel()
+
+    def add_viewer(self, connection: socket.socket) -> None:
+        """Takes over a viewer's connection whose HELLO was read and found good."""
+        welcome = vp.Welcome(ALL_SCANOUTS, self._config.name)
+        if len(self._viewers) >= MAX_VIEWERS:
+            _log.warning("a viewer is refused: %d are connected", len(self._viewers))
+            connection.close()
+            return
+        self._viewers.add(ViewerSink(self._loop, connection, self.device.screens, welcome, self._viewers.discard))
+
+    # ---- SessionHooks
+
+    def publish(self) -> None:
+        """Brings news to the sinks. Called at the end of each turn of a queue, so it is the loop's sign of life too."""
+        lib.vg_hang_pat()
+        self.device.screens.publish()
+        if self.device.screens.starved and self._relieving is None:
+            self._relieving = self._loop.call_later(_RELIEVE_SECONDS, self._relieve)
+
+    def display_socket(self, fd: int) -> None:
+        """GPU_SET_SOCKET: pictures go there from now on; the old one, if any, is closed."""
+        if self._display is not None:
+            self._display.close()
+        try:
+            connection = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            raise PeerError(f"display socket: {error.strerror}") from error
+        # How many scanouts there are is the VMM's to say (its configuration space); it never tells us.
+        self.device.num_scanouts = ALL_SCANOUTS
+        self._display = VmmDisplay(self._loop, connection, self.device.screens, ALL_SCANOUTS, self._display_gone)
+        self._displays.vmm = self._display
+        self.hold("display", [self._display.fileno()])
+
+    def hold(self, key: str, fds: list[int]) -> None:
+        """Has the supervisor keep duplicates of descriptors."""
+        self._control.send_hold(key, fds)
+
+    def state_changed(self) -> None:
+        """Describes the session to the supervisor, once however much changed in this turn of the loop."""
+        lib.vg_hang_pat()
+        if self._describing is None:
+            self._describing = self._loop.call_soon(self._describe)
+
+    def _describe(self) -> None:
+        self._describing = None
+        for key, value in describe(self.device, self.handler).items():
+            self._control.send_state(key, value)
+
+    # ---- ends
+
+    def _display_gone(self, display: VmmDisplay) -> None:
+        if self._display is display:
+            self._display = None
+            self._displays.vmm = None
+            self.hold("display", [])
+
+    def _vmm_gone(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def _relieve(self) -> None:
+        self._relieving = None
+        if self.device.screens.starved:
+            for sink in tuple(self.device.screens.sinks):
+                sink.relieve()
+            self.publish()
+
+
+class SessionProcess:
+    """The process around the session: talks to the supervisor.
+
+    Args:
+        control: this end of the control channel.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._session: Session | None = None
+        self._stopped: asyncio.Future[str] = self._loop.create_future()
+        self._channel = ControlChannel(control, self._on_message, self._on_closed)
+
+    async def run(self) -> None:
+        """Serves until the end; whatever ends it, descriptors and viewers are let go in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop, "stopped")
+        self._channel.send_ready()
+        reason = await self._stopped
+        if self._session is not None:
+            self._session.close()
+        self._channel.send_ended(reason)
+        self._channel.close()
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        lib.vg_hang_pat()
+        handler = _MESSAGES.get(message["type"])
+        if handler is None:
+            close_fds(fds)
+            raise PeerError(f"unknown control message {message['type']!r}")
+        handler(self, message, fds)
+
+    def _on_closed(self, error: Exception | None) -> None:
+        self._stop(f"supervisor gone: {error}" if error else "supervisor gone")
+
+    def _start(self, message: dict[str, Any], fds: list[int]) -> None:
+        config = SessionConfig.from_message(message)
+        log.setup(level=config.log_level, name=config.name)
+        connection = socket.socket(fileno=fds[0])
+        self._session = Session(config, connection, self._channel)
+        self._session.ended.add_done_callback(lambda ended: self._stop(ended.result()))
+
+    def _viewer(self, message: dict[str, Any], fds: list[int]) -> None:
+        connection = socket.socket(fileno=fds[0])
+        if self._session is None:
+            connection.close()
+            return
+        decode_hello(message)
+        self._session.add_viewer(connection)
+
+    def _ping(self, message: dict[str, Any], _fds: list[int]) -> None:
+        self._channel.send_pong(message["token"])
+
+    def _halt(self, _message: dict[str, Any], _fds: list[int]) -> None:
+        self._stop("stopped")
+
+    def _stop(self, reason: str) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(reason)
+
+
+_MESSAGES: dict[str, Callable[[SessionProcess, dict[str, Any], list[int]], None]] = {
+    "start": SessionProcess._start,
+    "viewer": SessionProcess._viewer,
+    "ping": SessionProcess._ping,
+    "stop": SessionProcess._halt,
+}
+
+
+def main() -> None:
+    """Entry of the process; no command for people."""
+    parser = argparse.ArgumentParser(prog="vhost-gpu-session")
+    parser.add_argument("--control-fd", type=int, required=True)
+    arguments = parser.parse_args()
+    faulthandler.enable()
+    lib.vg_hang_watch(HANG_SECONDS)
+    control = socket.socket(fileno=arguments.control_fd)
+    log.setup(name="session")
+
+    async def run() -> None:
+        await SessionProcess(control).run()
+
+    uvloop.run(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Sink 2: one viewer of a session. Frames go in shared memory; the socket carries descriptors, damage and news only.
+
+What a viewer still has to learn is kept as state (which scanouts changed, which damage added up), never as a queue of
+messages: so a viewer that does not read costs nothing, and when it reads again it gets the newest.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backend.region import Rect, Region
+from backend.screens import Cursor, Frame, Screens
+from protocol import viewer as vp
+from protocol.errors import PeerError
+from protocol.virtio_gpu import Rect as WireRect
+from vhost_gpu.sealed import sealed_memfd
+
+MAX_HOLD_SECONDS = 1.0
+"""How long a viewer may read a frame while the guest's next ones wait for its image."""
+_READS_PER_TURN = 32
+
+_log = logging.getLogger("vhost_gpu.viewer")
+
+
+@dataclass(slots=True)
+class _Scanout:
+    """What this viewer knows of one scanout, and what it has still to learn."""
+
+    generation: int = -1
+    """Last SCANOUT sent; -1: none."""
+    sequence: int = 0
+    """Last FRAME sent."""
+    damage: Region = field(default_factory=Region)
+    dirty: bool = True
+    held: int = 0
+    """Image of the unanswered frame; 0: none."""
+    held_since: float = 0.0
+    cursor_dirty: bool = True
+    cursor_generation: int = -1
+    cursor_position: tuple[int, int] | None = None
+
+
+class ViewerSink:
+    """Feeds one viewer.
+
+    Args:
+        loop: the session's event loop.
+        connection: the viewer's SOCK_SEQPACKET connection, HELLO already read; owned from here on.
+        screens: what is shown.
+        welcome: the session's name and its number of scanouts.
+        on_closed: called once when the viewer is gone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: socket.socket,
+        screens: Screens,
+        welcome: vp.Welcome,
+        on_closed: Callable[["ViewerSink"], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = connection
+        self._screens = screens
+        self._on_closed = on_closed
+        self._welcome: vp.Welcome | None = welcome
+        self._scanouts = [_Scanout() for _ in range(welcome.num_scanouts)]
+        self._known_images: set[int] = set()
+        self._gone_images: list[int] = []
+        self._writing = False
+        self._closed = False
+        connection.setblocking(False)
+        loop.add_reader(connection, self._readable)
+        screens.sinks.append(self)
+        self._pump()
+
+    def close(self, error: vp.Error | None = None) -> None:
+        """Ends the connection, with a last word if there is one; holds are given back."""
+        if self._closed:
+            return
+        self._closed = True
+        if error is not None:
+            self._try_send(error)
+        self._screens.sinks.remove(self)
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for scanout in self._scanouts:
+            self._release(scanout)
+        self._on_closed(self)
+
+    # ---- Sink
+
+    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+        """Adds damage; the frame goes out as soon as the last one was answered."""
+        if scanout < len(self._scanouts):
+            state = self._scanouts[scanout]
+            state.dirty = True
+            state.damage.update(damage)
+            self._pump()
+
+    def cursor_changed(self, scanout: int) -> None:
+        """Notes a change of picture, position or visibility."""
+        if scanout < len(self._scanouts):
+            self._scanouts[scanout].cursor_dirty = True
+            self._pump()
+
+    def images_retired(self, images: list[int]) -> None:
+        """Has the viewer unmap images that it was given."""
+        gone = self._known_images.intersection(images)
+        if gone:
+            self._known_images -= gone
+            self._gone_images.extend(gone)
+            self._pump()
+
+    def relieve(self) -> None:
+        """Drops a viewer that holds a frame for too long while the guest's frames wait."""
+        now = self._loop.time()
+        if any(s.held and now - s.held_since > MAX_HOLD_SECONDS for s in self._scanouts):
+            _log.info("a viewer that stopped answering is dropped")
+            self.close(vp.Error(vp.ErrorCode.TOO_SLOW, "the viewer stopped answering"))
+
+    # ---- from the viewer
+
+    def _readable(self) -> None:
+        try:
+            for _ in range(_READS_PER_TURN):
+                if self._closed or not self._read_packet():
+                    return
+        except PeerError as error:
+            _log.warning("a viewer is dropped: %s", error)
+            self.close(vp.Error(vp.ErrorCode.PROTOCOL, str(error)[: vp.MAX_TEXT // 4]))
+        except OSError:
+            self.close()
+
+    def _read_packet(self) -> bool:
+        try:
+            data = self._socket.recv(vp.MAX_PACKET)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not data:
+            self.close()
+            return False
+        message = vp.decode_from_viewer(data)
+        if not isinstance(message, vp.FrameDone) or message.scanout >= len(self._scanouts):
+            raise PeerError(f"unexpected {type(message).__name__}")
+        self._frame_done(self._scanouts[message.scanout], message.sequence)
+        return True
+
+    def _frame_done(self, state: _Scanout, sequence: int) -> None:
+        if state.held and sequence >= state.sequence:
+            self._release(state)
+            self._screens.publish()
+            self._pump()
+
+    def _release(self, state: _Scanout) -> None:
+        if state.held:
+            self._screens.release(state.held)
+            state.held = 0
+
+    # ---- to the viewer
+
+    def _pump(self) -> None:
+        """Sends what can be sent now; comes back when the socket has room."""
+        try:
+            blocked = not self._send_news()
+        except OSError:
+            self.close()
+            return
+        if blocked != self._writing and not self._closed:
+            self._writing = blocked
+            if blocked:
+                self._loop.add_writer(self._socket, self._pump)
+            else:
+                self._loop.remove_writer(self._socket)
+
+    def _send_news(self) -> bool:
+        """False when the socket is full."""
+        if self._closed:
+            return True
+        if self._welcome is not None:
+            if not self._try_send(self._welcome):
+                return False
+            self._welcome = None
+        while self._gone_images:
+            if not self._try_send(vp.ImageGone(self._gone_images[-1])):
+                return False
+            self._gone_images.pop()
+        return all(
+            self._send_cursor(index, state) and self._send_frame(index, state)
+            for index, state in enumerate(self._scanouts)
+        )
+
+    def _send_frame(self, index: int, state: _Scanout) -> bool:
+        if not state.dirty:
+            return True
+        frame = self._screens.frame(index)
+        if frame.generation != state.generation and not self._send_mode(index, state, frame):
+            return False
+        if state.held:
+            return True  # the newest goes out when the last one was answered
+        if not frame.resource_id or frame.sequence == state.sequence:
+            state.dirty = False
+            return True
+        return self._send_image(frame) and self._send_picture(index, state, frame)
+
+    def _send_mode(self, index: int, state: _Scanout, frame: Frame) -> bool:
+        mode = vp.Scanout(index, bool(frame.resource_id), frame.generation, frame.width, frame.height)
+        if not self._try_send(mode):
+            return False
+        state.generation = frame.generation
+        state.damage.set_whole(frame.width, frame.height)
+        return True
+
+    def _send_image(self, frame: Frame) -> bool:
+        if frame.image in self._known_images:
+            return True
+        image = self._screens.image(frame.image)
+        message = vp.Image(image.id, image.size, image.width, image.height, image.stride, image.format)
+        if not self._try_send(message, image.fd):
+            return False
+        self._known_images.add(frame.image)
+        return True
+
+    def _send_picture(self, index: int, state: _Scanout, frame: Frame) -> bool:
+        damage = state.damage.take()
+        skipped = max(frame.sequence - state.sequence - 1, 0) if state.sequence else 0
+        message = vp.Frame(
+            scanout=index,
+            format=frame.format,
+            generation=frame.generation,
+            sequence=frame.sequence,
+            flush_ns=frame.flush_ns,
+            image=frame.image,
+            x=frame.x,
+            y=frame.y,
+            skipped=min(skipped, 0xFFFFFFFF),
+            damage=tuple(WireRect(*rect) for rect in damage),
+        )
+        if not self._try_send(message):
+            state.damage.update(damage)
+            return False
+        self._screens.hold(frame.image)
+        state.held, state.held_since = frame.image, self._loop.time()
+        state.sequence = frame.sequence
+        state.dirty = False
+        return True
+
+    def _send_cursor(self, index: int, state: _Scanout) -> bool:
+        if not state.cursor_dirty:
+            return True
+        cursor = self._screens.cursor(index)
+        if cursor.generation != state.cursor_generation:
+            if not self._send_cursor_image(index, cursor):
+                return False
+            state.cursor_generation = cursor.generation
+        position = (cursor.x, cursor.y)
+        if position != state.cursor_position and not self._try_send(vp.CursorPos(index, *position)):
+            return False
+        state.cursor_position = position
+        state.cursor_dirty = False
+        return True
+
+    def _send_cursor_image(self, index: int, cursor: Cursor) -> bool:
+        message = vp.CursorImage(index, cursor.hot_x, cursor.hot_y, cursor.visible, cursor.generation)
+        if not cursor.visible:
+            return self._try_send(message)
+        fd = sealed_memfd("vhost-gpu-cursor", cursor.pixels)
+        try:
+            return self._try_send(message, fd)
+        finally:
+            os.close(fd)
+
+    def _try_send(self, message: vp.Message, fd: int = -1) -> bool:
+        """One packet, whole or not at all. False when the socket is full; OSError when the viewer is gone."""
+        try:
+            socket.send_fds(self._socket, [vp.encode(message)], [fd] if fd >= 0 else [], socket.MSG_NOSIGNAL)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            if not self._closed:
+                raise
+        return True

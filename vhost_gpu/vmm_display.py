@@ -1,0 +1,338 @@
+"""Sink 1: the VMM's own display, over the vhost-user-gpu socket that it handed over (GPU_SET_SOCKET).
+
+A picture is sent as UPDATE messages of a few rows, each small enough for the socket to take in one piece: a VMM reads
+a message's rest blockingly, so none must ever be left half sent. While the messages of one frame go out, its image
+is held; what changes meanwhile adds up and makes the next frame. A VMM that does not read just gets fewer frames.
+"""
+
+import array
+import asyncio
+import fcntl
+import logging
+import socket
+import termios
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backend.region import Rect, Region
+from backend.screens import Frame, Screens
+from protocol import vhost_user_gpu as dp
+from protocol.errors import PeerError
+from protocol.virtio_gpu import DisplayOne
+from protocol.virtio_gpu import Rect as WireRect
+from vhost_gpu.display_requests import DisplayRequests
+
+MAX_MESSAGE = 128 * 1024
+"""Pixel bytes of one UPDATE, at most (at least one row)."""
+MAX_HOLD_SECONDS = 1.0
+"""How long one frame may take to be read by the VMM while the guest's next ones wait for its image."""
+_SEND_BUFFER = 1024 * 1024
+_READ_SIZE = 4096
+_MESSAGES_PER_TURN = 64
+
+_log = logging.getLogger("vhost_gpu.display")
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A frame on its way: its image is held until the last rectangle is out."""
+
+    frame: Frame
+    rects: list[Rect]
+    since: float
+
+
+@dataclass(slots=True)
+class _Scanout:
+    generation: int = 0
+    """Last SCANOUT sent; 0: none."""
+    sequence: int = 0
+    damage: Region = field(default_factory=Region)
+    dirty: bool = True
+    sending: _Sending | None = None
+    cursor_dirty: bool = True
+    cursor_generation: int = 0
+    cursor_visible: bool = False
+    cursor_position: tuple[int, int] = (0, 0)
+
+
+class VmmDisplay:
+    """Feeds one display socket and asks it about its outputs.
+
+    Args:
+        loop: the session's event loop.
+        connection: the stream socket; owned from here on.
+        screens: what is shown.
+        num_scanouts: scanouts that the VMM has, 1 to 16.
+        on_closed: called once when the VMM has closed it: nothing unusual, a stop or reset does so.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: socket.socket,
+        screens: Screens,
+        num_scanouts: int,
+        on_closed: Callable[["VmmDisplay"], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = connection
+        self._screens = screens
+        self._on_closed = on_closed
+        self._encoder = dp.DisplayEncoder(num_scanouts)
+        self._decoder = dp.ReplyDecoder()
+        self._requests = DisplayRequests(loop)
+        self._scanouts = [_Scanout() for _ in range(num_scanouts)]
+        self._buffer = bytearray(MAX_MESSAGE)
+        self._rest = b""
+        self._queue: list[bytes] = []
+        self._writing = False
+        self._closed = False
+        self._broken_peer = False
+        connection.setblocking(False)
+        self._room = _send_room(connection)
+        loop.add_reader(connection, self._readable)
+        screens.sinks.append(self)
+        self._ask(self._encoder.get_protocol_features(), dp.ProtocolFeaturesReply, self._features_answered)
+        self._pump()
+
+    def close(self) -> None:
+        """Ends it; open questions are answered with None, holds given back."""
+        if self._closed:
+            return
+        self._closed = True
+        self._screens.sinks.remove(self)
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        for scanout in self._scanouts:
+            self._stop_sending(scanout)
+        self._requests.close()
+        self._on_closed(self)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    # ---- questions (vhost_gpu.displays.VmmDisplays)
+
+    def ask_display_info(self, answer: Callable[[tuple[DisplayOne, ...] | None], None]) -> None:
+        """Asks for the modes of all outputs."""
+
+        def answered(reply: dp.DisplayInfoReply | None) -> None:
+            if reply is not None:
+                self._encoder.note_display_info(reply.modes)
+            answer(None if reply is None else reply.modes)
+
+        self._ask(self._encoder.get_display_info(), dp.DisplayInfoReply, answered)
+
+    def ask_edid(self, scanout: int, answer: Callable[[bytes | None], None]) -> None:
+        """Asks for an output's EDID, where the VMM has one to give."""
+        if not self._encoder.has_edid(scanout):
+            answer(None)
+            return
+
+        def answered(reply: dp.EdidReply | None) -> None:
+            # An empty EDID is none.
+            answer(reply.edid if reply is not None and len(reply.edid) >= 128 else None)
+
+        self._ask(self._encoder.edid(scanout), dp.EdidReply, answered)
+
+    def _ask(self, message: bytes, reply: type, callback: Callable) -> None:  # type: ignore[type-arg]
+        if self._closed or self._broken_peer or self._requests.mute:
+            callback(None)
+            return
+        self._queue.append(message)
+        self._requests.ask(reply, callback)
+        self._pump()
+
+    def _features_answered(self, reply: dp.ProtocolFeaturesReply | None) -> None:
+        if reply is not None:
+            self._queue.append(self._encoder.set_protocol_features(reply.features))
+            self._pump()
+
+    # ---- Sink
+
+    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+        """Adds damage; it goes out when the VMM has read what came before."""
+        if scanout < len(self._scanouts):
+            state = self._scanouts[scanout]
+            state.dirty = True
+            state.damage.update(damage)
+            self._pump()
+
+    def cursor_changed(self, scanout: int) -> None:
+        """Notes a change of picture, position or visibility."""
+        if scanout < len(self._scanouts):
+            self._scanouts[scanout].cursor_dirty = True
+            self._pump()
+
+    def images_retired(self, images: list[int]) -> None:
+        """Nothing to do: pixels are copied to the socket."""
+
+    def relieve(self) -> None:
+        """Gives up a frame that the VMM has not read for long; all of it goes out again later."""
+        now = self._loop.time()
+        for state in self._scanouts:
+            if state.sending is not None and now - state.sending.since > MAX_HOLD_SECONDS:
+                frame = state.sending.frame
+                self._stop_sending(state)
+                state.damage.set_whole(frame.width, frame.height)
+                state.dirty = True
+
+    # ---- from the VMM
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(_READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        try:
+            for reply in self._decoder.feed(data):
+                self._requests.answer(reply)
+        except PeerError as error:
+            # Its pictures may still be welcome: only what it says is not listened to any more.
+            _log.warning("the display socket's replies are ignored from now on: %s", error)
+            self._broken_peer = True
+            self._requests.close()
+            self._loop.remove_reader(self._socket)
+
+    # ---- to the VMM
+
+    def _pump(self) -> None:
+        """Sends what can be sent now; comes back when the socket has room."""
+        if self._closed:
+            return
+        try:
+            more = self._send_some()
+        except OSError:
+            self.close()
+            return
+        if more != self._writing and not self._closed:
+            self._writing = more
+            if more:
+                self._loop.add_writer(self._socket, self._pump)
+            else:
+                self._loop.remove_writer(self._socket)
+
+    def _send_some(self) -> bool:
+        """Whether something is left to be sent."""
+        for _ in range(_MESSAGES_PER_TURN):
+            if not self._has_room():
+                return True
+            if not self._send_next():
+                return False
+        return True
+
+    def _send_next(self) -> bool:
+        """Sends one message; False when there was none."""
+        if self._rest:
+            self._send([self._rest])
+            return True
+        if self._queue:
+            self._send([self._queue.pop(0)])
+            return True
+        return any(self._send_cursor(i, s) for i, s in enumerate(self._scanouts)) or any(
+            self._send_scanout(i, s) for i, s in enumerate(self._scanouts)
+        )
+
+    def _send_cursor(self, index: int, state: _Scanout) -> bool:
+        if not state.cursor_dirty:
+            return False
+        state.cursor_dirty = False
+        cursor = self._screens.cursor(index)
+        position = (cursor.x, cursor.y)
+        if cursor.visible and cursor.generation != state.cursor_generation:
+            self._send([self._encoder.cursor_update(index, *position, cursor.hot_x, cursor.hot_y, cursor.pixels)])
+        elif cursor.visible != state.cursor_visible or position != state.cursor_position:
+            self._send([self._encoder.cursor_pos(index, *position, visible=cursor.visible)])
+        else:
+            return False
+        state.cursor_generation = cursor.generation
+        state.cursor_visible = cursor.visible
+        state.cursor_position = position
+        return True
+
+    def _send_scanout(self, index: int, state: _Scanout) -> bool:
+        if state.sending is None and not self._begin(index, state):
+            return False
+        if state.sending is not None:
+            self._send_band(index, state, state.sending)
+        return True
+
+    def _begin(self, index: int, state: _Scanout) -> bool:
+        """Takes the scanout's news: a mode change is sent, a frame begun. False: nothing new."""
+        if not state.dirty:
+            return False
+        frame = self._screens.frame(index)
+        if frame.generation != state.generation:
+            self._send_mode(index, state, frame)
+            return True
+        state.dirty = False
+        rects = [rect for rect in map(self._clipper(index), state.damage.take()) if rect is not None]
+        if not frame.resource_id or not rects:
+            return False
+        self._screens.hold(frame.image)
+        state.sending = _Sending(frame, rects, self._loop.time())
+        state.sequence = frame.sequence
+        return True
+
+    def _clipper(self, index: int) -> Callable[[Rect], Rect | None]:
+        width, height = self._encoder.size(index)
+        return lambda rect: rect.clip(width, height)
+
+    def _send_mode(self, index: int, state: _Scanout, frame: Frame) -> None:
+        was_silent = not state.generation and not frame.resource_id
+        state.generation = frame.generation
+        state.damage.set_whole(frame.width, frame.height)
+        if not was_silent:  # a scanout that never showed anything needs no clearing
+            self._send([self._encoder.scanout(index, frame.width, frame.height)])
+
+    def _send_band(self, index: int, state: _Scanout, sending: _Sending) -> None:
+        """Sends as many rows of the frame's first rectangle as one message takes."""
+        rect = sending.rects[0]
+        rows = max(1, min(rect.height, MAX_MESSAGE // (rect.width * 4)))
+        band = Rect(rect.x, rect.y, rect.width, rows)
+        pixels = memoryview(self._buffer)[: band.area * 4]
+        frame = sending.frame
+        self._screens.read_xrgb(frame.image, Rect(frame.x + band.x, frame.y + band.y, *band[2:]), pixels)
+        self._send(list(self._encoder.update(index, WireRect(*band), pixels)))
+        if rows < rect.height:
+            sending.rects[0] = Rect(rect.x, rect.y + rows, rect.width, rect.height - rows)
+        else:
+            del sending.rects[0]
+        if not sending.rects:
+            self._stop_sending(state)
+
+    def _stop_sending(self, state: _Scanout) -> None:
+        if state.sending is not None:
+            image = state.sending.frame.image
+            state.sending = None
+            self._screens.release(image)
+
+    def _has_room(self) -> bool:
+        """Whether the largest message would be taken whole (each byte may cost the socket two of its buffer)."""
+        queued = array.array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, queued)
+        return queued[0] <= self._room
+
+    def _send(self, parts: list[bytes | memoryview]) -> None:
+        """Sends a message. Should the socket take less than all of it, the rest goes out before anything else."""
+        try:
+            sent = self._socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        whole = b"".join(parts) if sent < sum(map(len, parts)) else b""
+        self._rest = whole[sent:]
+
+
+def _send_room(connection: socket.socket) -> int:
+    """Queued bytes up to which another message of the largest size still fits."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    return max(0, size - 2 * (MAX_MESSAGE + dp.HEADER_SIZE + 1024))
