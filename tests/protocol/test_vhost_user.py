@@ -203,7 +203,7 @@ def test_regions_that_wrap_or_are_empty_are_refused(numbers: tuple[int, int, int
         (Request.REM_MEM_REG, bytes(8) + region, []),
         (Request.SET_MEM_TABLE, struct.pack("=II", 2, 0) + good + region, [3, 4]),
     ):
-        with pytest.raises(PeerError, match="wraps|empty"):
+        with pytest.raises(PeerError, match=r"wraps|empty"):
             decode(request, payload, fds)
 
 
