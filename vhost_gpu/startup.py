@@ -23,7 +23,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
     """Runs the daemon and returns its exit code; raises ``ConfigError``. ``command``: the program of a session."""
     command = session_command() if command is None else command
     # A signal that comes before the loop can handle it waits, so that sockets never stay behind.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     seal_descriptors()
     raise_descriptor_limit()
     listeners: dict[str, Listener] = {}
@@ -51,6 +51,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
             spare.kill()
             spare.reap(wait=True)
         logging.shutdown()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def open_listeners(options: Options, listeners: dict[str, Listener]) -> None:

@@ -1,0 +1,91 @@
+"""The command line: options, one clear line for wrong ones, QEMU's conventions."""
+
+import json
+
+import pytest
+
+from protocol.errors import ConfigError
+from vhost_gpu import __version__, cli
+from vhost_gpu.options import Options
+
+
+def test_capabilities_ignore_every_other_argument(capsys):
+    assert cli.main(["--nonsense", "--print-capabilities", "--fd=x"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"type": "gpu", "features": []}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"vhost-gpu {__version__}\n"
+
+
+def test_help_names_every_option(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    for option in ("socket-path", "fd", "display-socket", "max-outputs", "resolution", "max-hostmem", "log-level"):
+        assert f"--{option}" in text
+    assert "virgl" not in text
+
+
+def test_defaults():
+    assert cli.parse(["--socket-path", "/run/x.sock"]) == Options(socket_path="/run/x.sock")
+
+
+def test_every_option():
+    text = "--fd=3 --display-socket d --max-outputs 16 --resolution 1920x1080 --max-hostmem 512 --log-level debug"
+    assert cli.parse([*text.split(), "--log-format=journal"]) == Options(
+        fd=3,
+        display_socket="d",
+        max_outputs=16,
+        resolution=(1920, 1080),
+        max_hostmem=512 << 20,
+        log_level="debug",
+        log_format="journal",
+    )
+
+
+def test_session_config():
+    config = Options(max_outputs=3, resolution=(64, 48), max_hostmem=5, log_level="error").session_config("session-7")
+    assert (config.name, config.max_outputs, config.resolution) == ("session-7", 3, (64, 48))
+    assert (config.max_hostmem, config.log_level) == (5, "error")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-outputs", "0"], "1 to 16"),
+        (["--max-outputs", "17"], "1 to 16"),
+        (["--max-outputs", "\u0663"], "1 to 16"),
+        (["--max-outputs", "1_0"], "1 to 16"),
+        (["--resolution", "800"], "WIDTHxHEIGHT"),
+        (["--resolution", "800x99999"], "WIDTHxHEIGHT"),
+        (["--resolution=-1x5"], "WIDTHxHEIGHT"),
+        (["--max-hostmem", "0"], "1 to"),
+        (["--max-hostmem", "9" * 5000], "1 to"),
+        (["--fd", "-1"], "--fd"),
+        (["--log-level", "loud"], "loud"),
+        (["--socket-path", ""], "empty"),
+        (["--socket-path", "x" * 103], "too long"),
+        (["--socket", "x"], "--socket"),
+        (["--socket-path", "x", "--fd", "3"], "exclude"),
+        (["--virgl", "--fd", "3"], "not supported yet"),
+        (["--render-node", "/dev/dri/renderD128"], "not supported yet"),
+        (["stray"], "stray"),
+        ([], "is needed"),
+        (["--socket-path", "/nonexistent/x.sock"], "/nonexistent/x.sock"),
+    ],
+)
+def test_wrong_options_are_one_clear_line_and_code_2(capsys, arguments, words):
+    assert cli.main(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("vhost-gpu: ")
+    assert words in lines[0]
+
+
+def test_parse_raises_config_error():
+    with pytest.raises(ConfigError):
+        cli.parse(["--bad"])
