@@ -100,7 +100,7 @@ def _light_rows(radius: int) -> list[bytes]:
     rows = []
     for i in range(2 * radius):
         y = (i + 0.5 - radius) / radius
-        half = max(1, int(math.sqrt(max(0.0, 1 - y * y)) * radius))
+        half = max(1, round(math.sqrt(max(0.0, 1 - y * y)) * radius))
         rows.append(bytes(_light((j + 0.5) / radius, y) for j in range(-half, half)))
     return rows
 

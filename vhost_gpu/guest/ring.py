@@ -74,7 +74,8 @@ class DriverRing:
         self.desc_gpa = memory.alloc(DESC_SIZE * size)
         self.avail_gpa = memory.alloc(6 + 2 * size)
         self.used_gpa = memory.alloc(6 + 8 * size)
-        self._tables_gpa = memory.alloc(DESC_SIZE * _INDIRECT_SLOT * size)
+        self._tables_size = DESC_SIZE * _INDIRECT_SLOT * size if indirect else 0
+        self._tables_gpa = memory.alloc(self._tables_size) if indirect else 0
         self._desc = memory.view(self.desc_gpa, DESC_SIZE * size)
         self._avail = memory.view(self.avail_gpa, 6 + 2 * size).cast("H")
         self._used_bytes = memory.view(self.used_gpa, 6 + 8 * size)
@@ -103,7 +104,8 @@ class DriverRing:
         self.memory.free(self.desc_gpa, DESC_SIZE * self.size)
         self.memory.free(self.avail_gpa, 6 + 2 * self.size)
         self.memory.free(self.used_gpa, 6 + 8 * self.size)
-        self.memory.free(self._tables_gpa, DESC_SIZE * _INDIRECT_SLOT * self.size)
+        if self._tables_size:
+            self.memory.free(self._tables_gpa, self._tables_size)
 
     # ---- what SET_VRING_ADDR and SET_VRING_BASE carry ----
 

@@ -56,9 +56,10 @@ class Scene:
         self.height = height
         self.frame = 0
         self._scale = 3 if width >= 1600 else 2 if width >= 640 else 1
-        self._bar = min(height, (GLYPH_HEIGHT + 8) * self._scale)
+        bar = (GLYPH_HEIGHT + 8) * self._scale
+        self._bar = bar if 4 * bar <= height else 0
         self._background = memoryview(self._paint_background(title))
-        self._courses = [_course(i, max(4, min(width, height) // 10)) for i in range(balls)]
+        self._courses = [_course(i, max(4, min(width, height - self._bar) // 10)) for i in range(balls)]
         self._places: list[tuple[int, int]] = []
         columns = width // (GLYPH_WIDTH * self._scale)
         self._counter_x = max(len(title) + 2, columns - 14) * GLYPH_WIDTH * self._scale
