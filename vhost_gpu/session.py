@@ -182,7 +182,7 @@ class SessionProcess:
         log.setup(level=config.log_level, name=config.name)
         connection = socket.socket(fileno=fds[0])
         self._session = Session(config, connection, self._channel)
-        self._session.ended.add_done_callback(lambda ended: self._stop(ended.result()))
+        self._session.ended.add_done_callback(lambda ended: self._stop(ended.result() or "the VMM closed it"))
 
     def _viewer(self, message: dict[str, Any], fds: list[int]) -> None:
         connection = socket.socket(fileno=fds[0])
