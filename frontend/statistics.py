@@ -1,0 +1,51 @@
+"""Counts what a window showed, for its statistics overlay. The owner brings the time."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WINDOW_NS = 2_000_000_000
+"""Frames per second and latency are over this many nanoseconds."""
+
+
+class Statistics:
+    """Frames that reached one window."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+        """Frames drawn."""
+        self._recent: deque[tuple[int, int]] = deque()
+
+    def add(self, flush_ns: int, now_ns: int) -> None:
+        """A frame, flushed by the guest at flush_ns, reached the window at now_ns (CLOCK_MONOTONIC nanoseconds)."""
+        self.shown += 1
+        self._recent.append((now_ns, max(0, now_ns - flush_ns)))
+        self._forget(now_ns)
+
+    def rate(self, now_ns: int) -> float:
+        """Frames per second lately."""
+        self._forget(now_ns)
+        return len(self._recent) * 1e9 / WINDOW_NS
+
+    def latency_ms(self, now_ns: int) -> tuple[float, float] | None:
+        """Mean and longest time from flush to window lately, in milliseconds; None: no frame lately."""
+        self._forget(now_ns)
+        if not self._recent:
+            return None
+        times = [latency for _, latency in self._recent]
+        return sum(times) / len(times) / 1e6, max(times) / 1e6
+
+    def lines(self, skipped: int, now_ns: int) -> list[str]:
+        """The overlay's text. skipped: frames that the daemon left out for this viewer."""
+        latency = self.latency_ms(now_ns)
+        times = "-" if latency is None else f"{latency[0]:.1f} ms, longest {latency[1]:.1f} ms"
+        return [
+            f"shown    {self.shown} frames",
+            f"dropped  {skipped} frames",
+            f"latency  {times}",
+            f"rate     {self.rate(now_ns):.1f} frames/s",
+        ]
+
+    def _forget(self, now_ns: int) -> None:
+        while self._recent and self._recent[0][0] <= now_ns - WINDOW_NS:
+            self._recent.popleft()
