@@ -211,7 +211,8 @@ def _range_limits(largest: Timing, first: Timing) -> bytes:
     if top > 510 or clock > 255:
         return _DUMMY
     offset = 0x08 if top > 255 else 0
-    limits = (math.floor(min(frames)), math.ceil(max(frames)), math.floor(min(lines)), top - 255 if offset else top)
+    slowest_line = min(math.floor(min(lines)), 255)
+    limits = (math.floor(min(frames)), math.ceil(max(frames)), slowest_line, top - 255 if offset else top)
     return bytes((0, 0, 0, 0xFD, offset, *limits, clock, 1, 0x0A)) + b" " * 6
 
 
