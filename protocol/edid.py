@@ -195,8 +195,8 @@ def _detailed(mode: Timing, width_mm: int, height_mm: int) -> bytes:
 
 
 def _text(tag: int, text: str) -> bytes:
-    """A display descriptor with up to 13 characters (section 3.10.3)."""
-    data = "".join(char if " " <= char <= "~" else "?" for char in text)[:13].encode().strip()
+    """A display descriptor with 1 to 13 characters (section 3.10.3)."""
+    data = "".join(char if " " <= char <= "~" else "?" for char in text)[:13].encode().strip() or b"?"
     padded = data if len(data) == 13 else (data + b"\n").ljust(13)
     return bytes((0, 0, 0, tag, 0)) + padded
 

@@ -126,6 +126,13 @@ def test_name_serial_and_identity() -> None:
     assert "'a very long n'" in report
 
 
+@pytest.mark.parametrize("name", ["", "   ", " x ", "x" * 13, "x" * 12 + " y", "\n", "\0"])
+def test_no_name_makes_a_fault(name: str) -> None:
+    report = check(edid(name, 1280, 800))
+    assert "Warnings:" not in report, report
+    assert "Failures:" not in report, report
+
+
 def test_a_size_is_about_96_dpi() -> None:
     blob = edid("x", 1920, 1080)
     assert (blob[21], blob[22]) == (51, 29)
