@@ -424,13 +424,12 @@ void vg_image_release(vg_device *dev, uint64_t id)
 
     if (!image || image->holds == 0)
         return;
-    image->holds--;
-    if (vg_image_busy(image))
+    if (--image->holds)
         return;
-    if (!image->resource)
+    if (!image->resource && !vg_image_busy(image))
         image_free(dev, image);
-    else
-        vg_scanouts_publish_waiting(dev);
+    /* Even while it is shown: the frame that waits is what takes its place. */
+    vg_scanouts_publish_waiting(dev);
 }
 
 /* ---- for sinks ----------------------------------------------------------------------------------------------- */
