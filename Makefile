@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: all build lint test clean
+.PHONY: all build lint test unit sanitize fuzz e2e clean
 
 all: build
 
@@ -17,3 +17,36 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 
 build: $(VENV)/.installed
 	$(BIN)/python setup.py --quiet build_ext --inplace
+
+# ---- tests: make test runs all of them and sets up what they need -------------------------------------------------
+
+PYTEST := $(BIN)/python -m pytest
+FUZZ_SECONDS ?= 60
+
+test: test-packages lint unit sanitize fuzz e2e
+
+.PHONY: test-packages
+test-packages:
+	scripts/setup-packages test
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Without the VMM's and systemd's marks; once on uvloop, once on plain asyncio in debug mode.
+unit: build
+	VHOST_GPU_TEST_LOOP=uvloop $(PYTEST) -q -m "not e2e"
+	VHOST_GPU_TEST_LOOP=asyncio $(PYTEST) -q -m "not e2e and not systemd" tests/vhost_gpu tests/replay
+
+sanitize: build
+	tests/sanitize
+
+fuzz:
+	fuzz/run $(FUZZ_SECONDS)
+
+e2e: build
+	$(PYTEST) -q -m e2e
+
+clean:
+	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c
