@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -46,7 +47,7 @@ struct guest {
     uint64_t held_image;
 };
 
-static int ram_fd, shrinking_fd;
+static int ram_fd, shrinking_fd, eventfds[3];
 static uint8_t *ram; /* both halves */
 
 #define REQUIRE(condition)                                                       \
@@ -100,6 +101,9 @@ static void start(struct guest *guest, uint32_t queue)
     vg_queue_set_num(guest->dev, queue, NUM);
     vg_queue_set_addr(guest->dev, queue, uva, uva + 0x400, uva + 0x800);
     vg_queue_set_base(guest->dev, queue, guest->avail[queue]);
+    vg_queue_set_kick(guest->dev, queue, eventfds[0]);
+    vg_queue_set_call(guest->dev, queue, eventfds[1]);
+    vg_queue_set_err(guest->dev, queue, eventfds[2]);
     vg_queue_set_started(guest->dev, queue, 1);
     vg_queue_set_enabled(guest->dev, queue, 1);
 }
@@ -131,25 +135,86 @@ static uint32_t allocate(struct guest *guest, uint32_t size)
 
 /* ---- operations ---- */
 
+/* Three resources: tiny, a cursor, and one larger than the pieces in which the core copies. */
+static const uint32_t sides[] = {5, 64, 300};
+
+/* Backing made of as many pieces as it takes; they lie over one another, the memory is smaller than the resource. */
+static uint32_t backing(uint32_t *fields, uint32_t side)
+{
+    const uint32_t piece = 0xf000;
+    if (side == sides[0]) { /* in the region that shrinks */
+        memcpy(fields + 1, (uint32_t[]){1, SHRINKING_GPA, 0, side * side * 4, 0}, 20);
+        return 6;
+    }
+    uint32_t left = side * side * 4, count = 0;
+    for (; left > 0; count++) {
+        uint32_t length = left < piece ? left : piece;
+        uint32_t entry[4] = {RAM_GPA + 0x200 * count, 0, length, 0};
+        memcpy(fields + 2 + 4 * count, entry, sizeof(entry));
+        left -= length;
+    }
+    fields[1] = count;
+    return 2 + 4 * count;
+}
+
+static uint32_t rectangle(uint32_t *fields, uint32_t side)
+{
+    fields[2] = fields[3] = side;
+    return 4;
+}
+
+/* A command as a driver would send it, for resource id. Returns the number of fields behind the header. */
+static uint32_t template(uint32_t type, uint32_t id, uint32_t *fields)
+{
+    static const uint8_t formats[] = {1, 2, 3, 4, 67, 68, 121, 134};
+    uint32_t side = sides[id - 1];
+    switch (type) {
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_2D:
+        memcpy(fields, (uint32_t[]){id, formats[type * id % 8], side, side}, 16);
+        return 4;
+    case VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING:
+        fields[0] = id;
+        return backing(fields, side);
+    case VIRTIO_GPU_CMD_SET_SCANOUT:
+        fields[5] = id;
+        return rectangle(fields, side) + 2;
+    case VIRTIO_GPU_CMD_RESOURCE_FLUSH:
+        fields[4] = id;
+        return rectangle(fields, side) + 2;
+    case VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D:
+        fields[6] = id;
+        return rectangle(fields, side) + 4;
+    case VIRTIO_GPU_CMD_UPDATE_CURSOR:
+    case VIRTIO_GPU_CMD_MOVE_CURSOR:
+        fields[4] = id;
+        return 8;
+    default:
+        fields[0] = id;
+        return 2;
+    }
+}
+
 static const uint32_t commands[] = {
-    VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D, VIRTIO_GPU_CMD_RESOURCE_FLUSH,          VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
-    VIRTIO_GPU_CMD_SET_SCANOUT,         VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, VIRTIO_GPU_CMD_RESOURCE_UNREF,
-    VIRTIO_GPU_CMD_MOVE_CURSOR,         VIRTIO_GPU_CMD_UPDATE_CURSOR,           VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
-    VIRTIO_GPU_CMD_GET_DISPLAY_INFO,    VIRTIO_GPU_CMD_GET_EDID,                VIRTIO_GPU_CMD_GET_CAPSET,
+    VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,     VIRTIO_GPU_CMD_RESOURCE_FLUSH, VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
+    VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, VIRTIO_GPU_CMD_SET_SCANOUT,    VIRTIO_GPU_CMD_MOVE_CURSOR,
+    VIRTIO_GPU_CMD_UPDATE_CURSOR,           VIRTIO_GPU_CMD_RESOURCE_UNREF, VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
+    VIRTIO_GPU_CMD_GET_DISPLAY_INFO,        VIRTIO_GPU_CMD_GET_EDID,       VIRTIO_GPU_CMD_GET_CAPSET,
 };
 
-/* A command of fields from the input: where it lies, and how long it is. */
+/* A command with some fields changed: where it lies, and how long it is. */
 static uint32_t build(struct guest *guest, uint32_t *length)
 {
-    uint8_t choice = take(&guest->in);
-    uint32_t words[6 + 32] = {choice < 0xf0 ? commands[choice % (sizeof(commands) / sizeof(commands[0]))]
-                                            : take32(&guest->in)};
-    uint32_t fields = take(&guest->in) % 33;
-    words[1] = choice & 3;
-    words[2] = choice;
-    for (uint32_t i = 0; i < fields; i++)
-        words[6 + i] = take_field(&guest->in);
-    *length = (6 + fields) * 4 - (choice % 16 == 15 ? choice % 5 : 0);
+    uint32_t words[6 + 64] = {0}, *fields = words + 6;
+    uint8_t choice = take(&guest->in), how = take(&guest->in);
+    words[0] = choice < 0xf0 ? commands[choice % (sizeof(commands) / sizeof(commands[0]))] : take32(&guest->in);
+    words[1] = how & 3;
+    words[2] = how;
+    uint32_t count = template(words[0], 1 + (how >> 2) % 3, fields);
+    for (uint32_t changes = how >> 6; changes > 0; changes--) {
+        uint32_t field = take(&guest->in) % count;
+        fields[field] = take_field(&guest->in);
+    }
+    *length = (6 + count) * 4 - ((how & 0xf0) == 0x30 ? take(&guest->in) % 32 : 0);
     uint32_t offset = allocate(guest, *length);
     memcpy(ram + offset, words, *length);
     return offset;
@@ -286,7 +351,12 @@ static void look(struct guest *guest, uint32_t scanout)
     vg_frame frame;
     vg_rect damage[4];
     uint64_t retired[4];
+    vg_resource_info resource = {.id = 0};
+    vg_queue_info info;
 
+    while (vg_resource_next(guest->dev, resource.id, &resource))
+        vg_resource_read(guest->dev, resource.id, 0, 0, resource.width, 1, row, sizeof(row));
+    vg_queue_describe(guest->dev, scanout, &info);
     vg_take_dirty(guest->dev);
     vg_cursor_describe(guest->dev, scanout, &cursor);
     vg_scanout_take_damage(guest->dev, scanout, damage, 4);
@@ -384,6 +454,8 @@ static void prepare_once(void)
         return;
     ram_fd = memfd_create("ram", MFD_CLOEXEC);
     shrinking_fd = memfd_create("shrinking", MFD_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        eventfds[i] = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     REQUIRE(ftruncate(ram_fd, 2 * HALF) == 0);
     ram = mmap(NULL, 2 * HALF, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
     REQUIRE(ram != MAP_FAILED);

@@ -221,11 +221,13 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
         if (found < 0)
             return VG_DRAIN_BROKEN;
         if (found == 0) {
-            if (vg_ring_arm(queue))
-                return VG_DRAIN_IDLE;
-            continue;
+            int empty = vg_ring_arm(dev, queue);
+            if (empty == 0)
+                continue;
+            return empty < 0 ? VG_DRAIN_BROKEN : VG_DRAIN_IDLE;
         }
-        vg_ring_disarm(queue);
+        if (vg_ring_disarm(dev, queue) < 0)
+            return VG_DRAIN_BROKEN;
         int state = serve(dev, queue, out, &cost);
         if (state != VG_DRAIN_IDLE)
             return state;

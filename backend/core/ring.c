@@ -35,6 +35,14 @@ static inline vg_ring16 *used_avail_event(struct vg_queue *queue)
 
 /* ---- where it is ---- */
 
+/* Pages of the ring that are gone must be noticed at the first touch: at the next they are there, empty. */
+static int break_if_gone(struct vg_device *dev, struct vg_queue *queue, uint64_t faults)
+{
+    if (vg_mem_faults(dev) != faults && !queue->broken)
+        vg_queue_break(queue, "ring memory is gone");
+    return queue->broken ? -1 : 0;
+}
+
 static void *part(struct vg_device *dev, struct vg_queue *queue, const char *name, uint64_t uva, uint64_t size,
                   uintptr_t align)
 {
@@ -80,10 +88,8 @@ int vg_ring_ready(struct vg_device *dev, struct vg_queue *queue)
         /* After GET_VRING_BASE the used index lives in the guest's memory alone (vhost-user has no message for it). */
         uint64_t faults = vg_mem_faults(dev);
         queue->used_idx = load16(&used_words(queue)[RING_IDX], memory_order_relaxed);
-        if (vg_mem_faults(dev) != faults) {
-            vg_queue_break(queue, "used ring memory is gone");
+        if (break_if_gone(dev, queue, faults) < 0)
             return -1;
-        }
         queue->fresh = 0;
     }
     return 0;
@@ -124,9 +130,7 @@ int vg_ring_peek(struct vg_device *dev, struct vg_queue *queue)
             found = -1;
         }
     }
-    if (vg_mem_faults(dev) != faults && !queue->broken)
-        vg_queue_break(queue, "ring memory is gone");
-    return queue->broken ? -1 : found;
+    return break_if_gone(dev, queue, faults) < 0 ? -1 : found;
 }
 
 void vg_ring_take(struct vg_queue *queue)
@@ -147,32 +151,34 @@ int vg_ring_give_back(struct vg_device *dev, struct vg_queue *queue, uint16_t he
     queue->inflight--;
     queue->unsignalled++;
     queue->completed++;
-    if (vg_mem_faults(dev) == faults)
-        return 0;
-    vg_queue_break(queue, "used ring memory is gone");
-    return -1;
+    return break_if_gone(dev, queue, faults);
 }
 
 /* ---- notifications ---- */
 
-void vg_ring_disarm(struct vg_queue *queue)
+int vg_ring_disarm(struct vg_device *dev, struct vg_queue *queue)
 {
     if (!queue->armed)
-        return;
+        return 0;
     queue->armed = 0;
-    if (!queue->event_idx)
-        store16(&used_words(queue)[RING_FLAGS], VRING_USED_F_NO_NOTIFY, memory_order_relaxed);
+    if (queue->event_idx)
+        return 0;
+    uint64_t faults = vg_mem_faults(dev);
+    store16(&used_words(queue)[RING_FLAGS], VRING_USED_F_NO_NOTIFY, memory_order_relaxed);
+    return break_if_gone(dev, queue, faults);
 }
 
-int vg_ring_arm(struct vg_queue *queue)
+int vg_ring_arm(struct vg_device *dev, struct vg_queue *queue)
 {
+    uint64_t faults = vg_mem_faults(dev);
     if (queue->event_idx)
         store16(used_avail_event(queue), queue->last_avail, memory_order_relaxed);
     else
         store16(&used_words(queue)[RING_FLAGS], 0, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
     queue->armed = 1;
-    return load16(&queue->avail[RING_IDX], memory_order_acquire) == queue->last_avail;
+    int empty = load16(&queue->avail[RING_IDX], memory_order_acquire) == queue->last_avail;
+    return break_if_gone(dev, queue, faults) < 0 ? -1 : empty;
 }
 
 static int guest_wants_call(struct vg_queue *queue)
@@ -190,9 +196,11 @@ void vg_ring_notify(struct vg_device *dev, struct vg_queue *queue)
 {
     if (queue->unsignalled == 0 || queue->generation != dev->memory.generation)
         return;
+    uint64_t faults = vg_mem_faults(dev);
     atomic_thread_fence(memory_order_seq_cst);
     if (guest_wants_call(queue))
         vg_queue_call(queue);
+    break_if_gone(dev, queue, faults);
     queue->signalled_used = queue->used_idx;
     queue->signalled_valid = 1;
     queue->unsignalled = 0;

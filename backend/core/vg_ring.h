@@ -119,10 +119,11 @@ int vg_ring_peek(struct vg_device *dev, struct vg_queue *queue);
 void vg_ring_take(struct vg_queue *queue);
 /* Gives a chain back. -1: broken, the ring's memory is gone. */
 int vg_ring_give_back(struct vg_device *dev, struct vg_queue *queue, uint16_t head, uint32_t written);
-/* Turns guest notifications off while chains are served. Only a hint; with EVENT_IDX nothing needs to be done. */
-void vg_ring_disarm(struct vg_queue *queue);
-/* Turns guest notifications on. 1: the ring is still empty; 0: a chain came in between. */
-int vg_ring_arm(struct vg_queue *queue);
+/* Turns guest notifications off while chains are served. Only a hint; with EVENT_IDX nothing needs to be done. 0, or
+   -1: broken. */
+int vg_ring_disarm(struct vg_device *dev, struct vg_queue *queue);
+/* Turns guest notifications on. 1: the ring is still empty; 0: a chain came in between; -1: broken. */
+int vg_ring_arm(struct vg_device *dev, struct vg_queue *queue);
 /* Signals the call eventfd if the guest wants it and something was given back. */
 void vg_ring_notify(struct vg_device *dev, struct vg_queue *queue);
 

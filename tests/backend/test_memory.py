@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backend._core import ffi, lib
-from tests.backend.ringkit import ERR_UNSPEC, OK, UVA, Kit, Ram, transfer
+from tests.backend.ringkit import ERR_UNSPEC, EVENT_IDX, OK, UVA, VERSION_1, Kit, Ram, transfer
 
 PAGE = mmap.PAGESIZE
 
@@ -234,6 +234,27 @@ def test_lost_ring_memory_breaks_the_queue():
         assert kit.control.drain() == lib.VG_DRAIN_BROKEN
         assert "gone" in kit.control.reason
         assert kit.control.err_count() == 1
+
+
+@pytest.mark.parametrize("features", [VERSION_1, VERSION_1 | EVENT_IDX])
+@pytest.mark.parametrize("part", ["desc", "avail", "used"])
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_any_part_of_a_ring_may_be_lost(features, part, waiting):
+    """Found out at the first touch, whatever the drain was doing; the queue breaks, and only that one."""
+    with Kit(features=features) as kit:
+        far = kit.add_ram(0x4000_0000, PAGE)
+        setattr(kit.control, part, far.gpa)
+        kit.control.start()
+        for _ in range(waiting):
+            kit.control.send(transfer(1, 4, 4))
+        assert kit.control.drain() == lib.VG_DRAIN_IDLE
+        kit.control.send(transfer(1, 4, 4))
+        far.map.close()
+        far.map = mmap.mmap(-1, PAGE)
+        os.ftruncate(far.fd, 0)
+        assert kit.control.drain() == lib.VG_DRAIN_BROKEN
+        assert kit.control.err_count() == 1
+        assert kit.cursor.drain() == lib.VG_DRAIN_IDLE
 
 
 def run_python(code):

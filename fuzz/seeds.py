@@ -1,0 +1,47 @@
+"""Writes the programs that fuzz_ring begins with: whole frames, cursors, memory that goes away. Argument: the folder.
+
+The encoding is that of ``step`` and ``build`` in fuzz_ring.c; what a change there breaks is only the head start.
+"""
+
+import sys
+from pathlib import Path
+
+TRANSFER, FLUSH, CREATE, ATTACH, SCANOUT, MOVE, UPDATE_CURSOR, UNREF, DETACH = range(9)
+CONTROL, CURSOR = 0x00, 0x10
+DRAIN, HOLD, ANSWER, LOOK, RESTART, MEMORY, SHRINK, RESET = 4, 6, 7, 10, 12, 13, 14, 15
+EVENT_IDX = 1
+
+
+def command(kind: int, resource: int, queue: int = CONTROL, indirect: bool = False) -> bytes:
+    """A well-formed command for resource 1 (5x5), 2 (64x64) or 3 (300x300), with room for its reply."""
+    return bytes([queue, kind, {1: 12, 2: 4, 3: 8}[resource], 0x14 if indirect else 0x04, 24])
+
+
+def setup(resource: int) -> bytes:
+    return b"".join(command(kind, resource, indirect=True) for kind in (CREATE, ATTACH, SCANOUT)) + bytes([DRAIN])
+
+
+def frame(resource: int) -> bytes:
+    return command(TRANSFER, resource, indirect=True) + command(FLUSH, resource, indirect=True) + bytes([DRAIN])
+
+
+PROGRAMS = {
+    "frame": setup(1) + frame(1) + bytes([LOOK]) + frame(1) * 3 + bytes([LOOK, RESET]),
+    "large": setup(3) + frame(3) + command(MOVE, 3, CURSOR) + frame(3) + bytes([LOOK]) + frame(3) * 6 + bytes([LOOK]),
+    "cursor": setup(2) + frame(2) + command(UPDATE_CURSOR, 2, CURSOR) + bytes([DRAIN | CURSOR]),
+    "two": setup(1) + setup(2) + frame(1) + frame(2) + command(UNREF, 1) + command(DETACH, 2) + bytes([DRAIN, LOOK]),
+    "held": command(CREATE, 1) + command(ATTACH, 1) + bytes([HOLD, ANSWER, DRAIN, RESTART]) + frame(1),
+    "memory": setup(2) + frame(2) + bytes([MEMORY | CURSOR, 0]) + frame(2) + bytes([RESTART, MEMORY, 1]) + frame(2),
+    "shrunk": setup(1) + bytes([SHRINK | CURSOR]) + frame(1) + bytes([SHRINK]) + frame(1),
+}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, program in PROGRAMS.items():
+        (folder / name).write_bytes(bytes([EVENT_IDX]) + program)
+
+
+if __name__ == "__main__":
+    main()
