@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 all: build
 
 $(BIN)/python:
+	scripts/setup-packages build
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python

@@ -1,7 +1,7 @@
 """A session process: one VMM connection, its device and its sinks (``python -m vhost_gpu.session --control-fd N``).
 
 The supervisor starts it by exec and speaks to it over the control channel: ``start`` brings the VMM connection,
-``viewer`` a viewer's. The session ends when the VMM closes, when the supervisor says so, or when the supervisor is gone.
+``viewer`` a viewer. The session ends when the VMM closes, when the supervisor says so, or when the supervisor is gone.
 """
 
 import argparse
