@@ -324,6 +324,7 @@ class SessionConfig:
     resolution: tuple[int, int]  # width, height in pixels
     max_hostmem: int  # bytes
     log_level: str  # debug, info, warning, error
+    log_format: str = "auto"  # auto, text, journal
 
     def to_fields(self) -> Message:
         return {
@@ -332,6 +333,7 @@ class SessionConfig:
             "resolution": list(self.resolution),
             "max_hostmem": self.max_hostmem,
             "log_level": self.log_level,
+            "log_format": self.log_format,
         }
 
     @classmethod
@@ -346,6 +348,7 @@ class SessionConfig:
             resolution=(resolution[0], resolution[1]),
             max_hostmem=field(message, "max_hostmem", int),
             log_level=field(message, "log_level", str),
+            log_format=field(message, "log_format", str),
         )
 
 

@@ -152,15 +152,21 @@ def setup(level: str = "info", log_format: str = "auto", name: str | None = None
     # A session process is one guest's: all its loggers share one limit, whatever they are called.
     handler = LimitedHandler(new_limit=_shared_limit() if name is not None else RateLimit)
     handler.setFormatter(LineFormatter(journal, name))
+    teardown()
     root = logging.getLogger()
-    for old in list(root.handlers):
-        if isinstance(old, LimitedHandler):
-            root.removeHandler(old)
-            old.close()
     root.addHandler(handler)
     root.setLevel(LEVELS[level])
     # asyncio's own chatter ("Using selector ...") is no event of ours.
     logging.getLogger("asyncio").setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def teardown() -> None:
+    """Tells what was suppressed and undoes ``setup``; harmless without one."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, LimitedHandler):
+            root.removeHandler(handler)
+            handler.close()
 
 
 def _shared_limit() -> Callable[[], RateLimit]:

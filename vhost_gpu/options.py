@@ -22,4 +22,4 @@ class Options:
 
     def session_config(self, name: str) -> SessionConfig:
         """What ``start`` tells the session of this name."""
-        return SessionConfig(name, self.max_outputs, self.resolution, self.max_hostmem, self.log_level)
+        return SessionConfig(name, self.max_outputs, self.resolution, self.max_hostmem, self.log_level, self.log_format)

@@ -100,7 +100,9 @@ class Session:
     @property
     def living(self) -> bool:
         """Whether a viewer may be routed to it."""
-        return self.exit_code is None and self._verdict is None and not self._channel.closed
+        if self.exit_code is not None or self._verdict is not None or self._channel.closed:
+            return False
+        return not self._process.ended  # its death may not have come to the loop yet
 
     @property
     def overdue(self) -> bool:

@@ -31,6 +31,11 @@ class SessionProcess:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended and waits to be reaped."""
+        return os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
     def reap(self, wait: bool = False) -> int | None:
         """The exit code, or the negative number of the signal, once it has ended (else ``None``). Closes the pidfd."""
         result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | (0 if wait else os.WNOHANG))
@@ -53,19 +58,27 @@ def spawn(command: Sequence[str]) -> SessionProcess:
     """
     ours, theirs = socketpair()
     with theirs:
-        pid = os.posix_spawn(
-            command[0],
-            [*command, "--control-fd", str(CONTROL_FD)],
-            _environment(),
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD),
-            ],
-            setpgroup=0,
-            setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
-        )
-    return SessionProcess(pid, os.pidfd_open(pid), ours)
+        try:
+            pid = _posix_spawn([*command, "--control-fd", str(CONTROL_FD)], theirs.fileno())
+            return SessionProcess(pid, os.pidfd_open(pid), ours)
+        except BaseException:
+            ours.close()  # also the end of a child that did start
+            raise
+
+
+def _posix_spawn(arguments: list[str], control: int) -> int:
+    return os.posix_spawn(
+        arguments[0],
+        arguments,
+        _environment(),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, control, CONTROL_FD),
+        ],
+        setpgroup=0,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGPIPE),
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -18,6 +18,8 @@ from vhost_gpu.notify import Notifier
 from vhost_gpu.options import Options
 from vhost_gpu.spawn import SessionProcess, seal_descriptors, session_command, spawn
 
+_log = logging.getLogger("supervisor")
+
 
 def serve(options: Options, command: Sequence[str] | None = None) -> int:
     """Runs the daemon and returns its exit code; raises ``ConfigError``. ``command``: the program of a session."""
@@ -30,9 +32,10 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
     spare: SessionProcess | None = None
     try:
         connection = None if options.fd is None else listen.connection(options.fd)
+        log.setup(options.log_level, options.log_format)
         open_listeners(options, listeners)
         spare = spawn(command)
-        log.setup(options.log_level, options.log_format)
+        log_listeners(listeners)
         notifier = Notifier()
 
         from vhost_gpu import supervisor  # here, and not above: it takes as long as the session's own start
@@ -50,7 +53,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
         if spare is not None:
             spare.kill()
             spare.reap(wait=True)
-        logging.shutdown()
+        log.teardown()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -78,7 +81,14 @@ def _open_display(options: Options, listeners: dict[str, Listener]) -> None:
             listeners[DISPLAY] = listen.bind(DISPLAY, listen.runtime_display_path())
         except ConfigError as error:
             # The management layer may run us where there is no such place: the guest has its display all the same.
-            logging.getLogger("supervisor").warning("no viewers: %s", error)
+            _log.warning("no viewers: %s", error)
+
+
+def log_listeners(listeners: dict[str, Listener]) -> None:
+    for kind, who in ((VHOST_USER, "VMMs"), (DISPLAY, "viewers")):
+        if kind in listeners:
+            where = listeners[kind].path or "the socket that systemd passed"
+            _log.info("listening on %s for %s", where, who)
 
 
 def raise_descriptor_limit() -> None:
