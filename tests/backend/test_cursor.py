@@ -42,12 +42,17 @@ def cursor(device: Device, scanout: int = 0) -> Any:
     return out
 
 
+def picture(device: Device) -> bytes:
+    shown = cursor(device)
+    return bytes(ffi.buffer(shown.pixels))
+
+
 def test_show_move_hide(device: Device) -> None:
     assert update(device, 1, 10, 20, (3, 4)) == OK
     assert device.dirty() == CURSOR_0
     shown = cursor(device)
     assert (shown.x, shown.y, shown.hot_x, shown.hot_y, shown.visible, shown.resource_id) == (10, 20, 3, 4, 1, 1)
-    assert bytes(ffi.buffer(shown.pixels)) == b"\x01\x02\x03\x04" * 4096
+    assert picture(device) == b"\x01\x02\x03\x04" * 4096
     assert move(device, 1, 11, 21) == OK
     assert device.dirty() == CURSOR_0
     moved = cursor(device)
@@ -74,9 +79,9 @@ def test_move_before_any_picture_shows_nothing(device: Device) -> None:
 def test_the_picture_is_the_one_of_its_update(device: Device) -> None:
     update(device, 1)
     device.fill(1, 64, (0, 0, 64, 64), b"\x09\x09\x09\x09")
-    assert bytes(ffi.buffer(cursor(device).pixels))[:4] == b"\x01\x02\x03\x04"
+    assert picture(device)[:4] == b"\x01\x02\x03\x04"
     device.unref(1)
-    assert bytes(ffi.buffer(cursor(device).pixels))[:4] == b"\x01\x02\x03\x04"
+    assert picture(device)[:4] == b"\x01\x02\x03\x04"
     assert cursor(device).visible
 
 
@@ -127,7 +132,7 @@ def test_reset_hides(device: Device) -> None:
     lib.vg_device_reset(device.dev)
     assert not cursor(device).visible
     assert cursor(device).generation == before + 1
-    assert bytes(ffi.buffer(cursor(device).pixels)) == bytes(16384)
+    assert picture(device) == bytes(16384)
     assert device.dirty() == CURSOR_0
 
 
@@ -135,5 +140,5 @@ def test_a_cursor_that_is_also_on_a_scanout(device: Device) -> None:
     device.set_scanout(0, 1, (0, 0, 64, 64))
     device.fill(1, 64, (0, 0, 64, 64), b"\x05\x06\x07\x08")
     update(device, 1)
-    assert bytes(ffi.buffer(cursor(device).pixels)) == b"\x05\x06\x07\x08" * 4096
+    assert picture(device) == b"\x05\x06\x07\x08" * 4096
     assert device.shown() == b"\x01\x02\x03\x04" * 4096
