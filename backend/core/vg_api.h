@@ -44,7 +44,9 @@ void vg_mem_clear(vg_device *dev);
 /* Copies that may cross regions. -EFAULT when any byte lies outside every region (nothing is copied then). */
 int vg_mem_read(vg_device *dev, uint64_t gpa, void *buf, uint64_t len);
 int vg_mem_write(vg_device *dev, uint64_t gpa, const void *buf, uint64_t len);
-/* Pages that turned out to be gone under their mapping (file shrunk: SIGBUS) and were replaced by zero pages. */
+/* Pages that turned out to be gone under their mapping (file shrunk: SIGBUS) and were replaced by zero pages. A command
+   that met one is answered with ERR_UNSPEC; a queue whose ring met one breaks. A SIGBUS anywhere else goes to the handler
+   that was installed before the first region was added. */
 uint64_t vg_mem_faults(const vg_device *dev);
 
 /* ---- virtqueues (split) -------------------------------------------------------------------------------------- */
@@ -58,11 +60,15 @@ int vg_queue_set_addr(vg_device *dev, uint32_t queue, uint64_t desc, uint64_t av
 int vg_queue_set_base(vg_device *dev, uint32_t queue, uint16_t base);
 /* Next avail index to be read: the answer to GET_VRING_BASE. */
 int vg_queue_get_base(vg_device *dev, uint32_t queue);
-/* Eventfds; -1 for none. The caller owns them and takes them away (-1) before closing. */
+/* Eventfds; -1 for none. The caller owns them and takes them away (-1) before closing. Blocking ones are never waited
+   on, and their flags stay as they are: the VMM shares them. */
 int vg_queue_set_kick(vg_device *dev, uint32_t queue, int fd);
 int vg_queue_set_call(vg_device *dev, uint32_t queue, int fd);
 int vg_queue_set_err(vg_device *dev, uint32_t queue, int fd);
-/* A queue runs when it is started (SET_VRING_KICK received) and enabled. Starting clears an earlier broken state. */
+/* A queue runs when it is started (SET_VRING_KICK received) and enabled. Starting clears an earlier broken state, and
+   reads the used index back from the ring at the first drain. Starting a queue that runs changes nothing. Drain once
+   after starting or enabling: chains may be waiting whose kick came before. Each of the ring's three parts must lie in
+   one memory region; they are found anew after memory changed. */
 int vg_queue_set_started(vg_device *dev, uint32_t queue, int started);
 int vg_queue_set_enabled(vg_device *dev, uint32_t queue, int enabled);
 
@@ -99,7 +105,7 @@ typedef struct {
 #define VG_DRAIN_STOPPED 3   /* not started, not enabled, or broken before */
 #define VG_DRAIN_BROKEN 4    /* has just been found malformed: stopped, err eventfd signalled, see vg_queue_describe */
 
-/* Reads the kick eventfd, then serves the ring until it is empty, a command for Python comes, or budget_ns passed.
+/* Reads the kick eventfd (when stopped too, lest a loop spin on it), then serves the ring until it is empty, a command for Python comes, or budget_ns passed.
    TRANSFER_TO_HOST_2D, RESOURCE_FLUSH and MOVE_CURSOR complete inside; so do requests that are too short for their
    type (ERR_INVALID_PARAMETER) or for a header (ERR_UNSPEC). Signals the call eventfd, as the ring asks, before it
    returns IDLE, AGAIN or BROKEN. While a long copy runs, MOVE_CURSOR commands at the head of the cursor queue are
