@@ -10,9 +10,7 @@ RECTS = st.builds(Rect, st.integers(0, 30), st.integers(0, 30), st.integers(1, 1
 
 
 def pixels(rects):
-    return {
-        (x, y) for rect in rects for x in range(rect.x, rect.x + rect.width) for y in range(rect.y, rect.y + rect.height)
-    }
+    return {(r.x + i, r.y + j) for r in rects for i in range(r.width) for j in range(r.height)}
 
 
 def test_bounding_holds_both_and_no_more():

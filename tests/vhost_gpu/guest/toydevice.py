@@ -1,4 +1,4 @@
-"""A device's side of a split ring in a few lines, straight from the specification: what the driver is checked against."""
+"""A device's side of a split ring in a few lines, after the specification: what the driver is checked against."""
 
 from __future__ import annotations
 
