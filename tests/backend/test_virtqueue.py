@@ -269,6 +269,16 @@ def test_malformed_chain_breaks_its_queue_alone(kit, name):
     assert kit.cursor.take_used() == [(moved.head, 24)]
 
 
+def test_device_registers_as_buffers_on_both_queues(kit):
+    """CVE-2024-3446: descriptors that point at device memory, which no region holds."""
+    for ring in (kit.control, kit.cursor):
+        ring.add([(0xFEB0_0000, 56, 0), (0xFEB0_0000, 24, F_WRITE)])
+    for ring in (kit.control, kit.cursor):
+        assert ring.drain() == BROKEN
+        assert ring.err_count() == 1
+        assert ring.take_used() == []
+
+
 def test_longer_than_4_gib_in_all(kit):
     """Chain totals are added in 64 bits: 2^32 bytes are the most a driver may send."""
     big = kit.add_ram(0x10_0000_0000, 1 << 31)
