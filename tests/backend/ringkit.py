@@ -252,6 +252,7 @@ class Kit:
         self.ram = Ram(self.core, RAM_GPA, ram_size, ram_offset)
         self.rams = [self.ram]
         self.next = RAM_GPA
+        self.features = features
         lib.vg_set_features(self.core, features)
         self.control = Ring(self, lib.VG_QUEUE_CONTROL, num)
         self.cursor = Ring(self, lib.VG_QUEUE_CURSOR, num)

@@ -2,7 +2,9 @@
 
 import errno
 import os
+import select
 import struct
+import threading
 from itertools import pairwise
 
 import pytest
@@ -570,6 +572,65 @@ def test_stopped_queue_takes_the_kick_too(kit):
     assert kit.control.drain() == STOPPED
     with pytest.raises(BlockingIOError):
         os.eventfd_read(kit.control.kick)
+
+
+class Driver:
+    """A driver that kicks and waits exactly as the ring's suppression allows (virtio 1.3, 2.7.10 and 2.7.13.4)."""
+
+    def __init__(self, kit, ring):
+        self.kit, self.ring, self.returned = kit, ring, 0
+        self.event_idx = bool(kit.features & EVENT_IDX)
+        self.lock = threading.Lock()
+        request, room = kit.place(flush(1, 1, 1)), kit.alloc(24)
+        self.heads = [ring.add([(request, 48, 0), (room, 24, F_WRITE)], indirect=True) for _ in range(ring.num)]
+        ring.set_avail_idx(0)
+
+    def barrier(self):
+        with self.lock:
+            pass
+
+    def submit(self):
+        if self.ring.avail_idx == (self.ring.seen_used + self.ring.num) & 0xFFFF:
+            self.wait()
+        self.ring.publish(self.heads[self.ring.avail_idx % self.ring.num])
+        self.barrier()
+        if self.event_idx:
+            wanted = avail_event(self.kit, self.ring) == (self.ring.avail_idx - 1) & 0xFFFF
+        else:
+            wanted = not self.kit.read(self.ring.used, 1)[0] & NO_NOTIFY
+        if wanted:
+            os.eventfd_write(self.ring.kick, 1)
+
+    def wait(self):
+        while True:
+            set_used_event(self.kit, self.ring, self.ring.seen_used)
+            self.barrier()
+            if used := self.ring.take_used():
+                self.returned += len(used)
+                return
+            assert select.select([self.ring.call], [], [], 20)[0], "the interrupt got lost"
+            self.ring.call_count()
+
+
+@pytest.mark.parametrize("features", [VERSION_1 | INDIRECT_DESC, VERSION_1 | INDIRECT_DESC | EVENT_IDX])
+def test_no_wakeup_is_lost(features):
+    """Driver and device at the same time, each asleep whenever the other has not asked for it."""
+    total = 20_000
+    with Kit(num=4, features=features) as kit:
+        driver = Driver(kit, kit.control)
+
+        def device():
+            while kit.control.info().completed < total:
+                assert select.select([kit.control.kick], [], [], 20)[0], "the kick got lost"
+                assert kit.control.drain() == IDLE
+
+        thread = threading.Thread(target=device)
+        thread.start()
+        for _ in range(total):
+            driver.submit()
+        while driver.returned < total:
+            driver.wait()
+        thread.join()
 
 
 # ---- noise
