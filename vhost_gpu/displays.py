@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from protocol import virtio_gpu as vg
-from protocol.edid import edid
 
 ALL_SCANOUTS = vg.MAX_SCANOUTS
 
@@ -60,4 +59,7 @@ class Displays:
         return [vg.DisplayOne(vg.Rect(n * width, 0, width, height)) for n in range(self._max_outputs)]
 
     def _own_edid(self, scanout: int) -> bytes:
+        # Imported here: the process's first answer need not wait for it.
+        from protocol.edid import edid
+
         return edid(f"vhost-gpu {scanout + 1}", *self._resolution, serial=scanout + 1)

@@ -4,21 +4,20 @@ The supervisor starts it by exec and speaks to it over the control channel: ``st
 ``viewer`` a viewer. The session ends when the VMM closes, when the supervisor says so, or when the supervisor is gone.
 """
 
-import argparse
 import asyncio
 import faulthandler
 import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from backend._core import lib
 from backend.device import Device
-from protocol import viewer as vp
 from protocol.errors import PeerError
 from vhost_gpu import log
 from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
@@ -27,8 +26,11 @@ from vhost_gpu.displays import ALL_SCANOUTS, Displays
 from vhost_gpu.queue_pump import QueuePump
 from vhost_gpu.vhost_user_handler import VhostUserHandler
 from vhost_gpu.vhost_user_socket import VhostUserSocket
-from vhost_gpu.viewer_sink import ViewerSink
-from vhost_gpu.vmm_display import VmmDisplay
+
+if TYPE_CHECKING:
+    # Imported where first used: a third of the process's start time that its first answer need not wait for.
+    from vhost_gpu.viewer_sink import ViewerSink
+    from vhost_gpu.vmm_display import VmmDisplay
 
 HANG_SECONDS = 5
 """CPU seconds without progress of the event loop after which the process gives up."""
@@ -67,7 +69,7 @@ class Session:
         self._socket.close()
         self.handler.close()
         for viewer in tuple(self._viewers):
-            viewer.close(vp.Error(vp.ErrorCode.SESSION_ENDED, "the session has ended"))
+            viewer.end_session()
         if self._display is not None:
             self._display.close()
         for timer in (self._relieving, self._describing):
@@ -76,12 +78,16 @@ class Session:
 
     def add_viewer(self, connection: socket.socket) -> None:
         """Takes over a viewer's connection whose HELLO was read and found good."""
-        welcome = vp.Welcome(ALL_SCANOUTS, self._config.name)
+        from vhost_gpu import viewer_sink
+
         if len(self._viewers) >= MAX_VIEWERS:
             _log.warning("a viewer is refused: %d are connected", len(self._viewers))
-            connection.close()
+            viewer_sink.refuse(connection)
             return
-        self._viewers.add(ViewerSink(self._loop, connection, self.device.screens, welcome, self._viewers.discard))
+        sink = viewer_sink.ViewerSink(
+            self._loop, connection, self.device.screens, self._config.name, ALL_SCANOUTS, self._viewers.discard
+        )
+        self._viewers.add(sink)
 
     # ---- SessionHooks
 
@@ -94,6 +100,8 @@ class Session:
 
     def display_socket(self, fd: int) -> None:
         """GPU_SET_SOCKET: pictures go there from now on; the old one, if any, is closed."""
+        from vhost_gpu.vmm_display import VmmDisplay
+
         if self._display is not None:
             self._display.close()
         try:
@@ -124,7 +132,7 @@ class Session:
 
     # ---- ends
 
-    def _display_gone(self, display: VmmDisplay) -> None:
+    def _display_gone(self, display: "VmmDisplay") -> None:
         if self._display is display:
             self._display = None
             self._displays.vmm = None
@@ -213,12 +221,11 @@ _MESSAGES: dict[str, Callable[[SessionProcess, dict[str, Any], list[int]], None]
 
 def main() -> None:
     """Entry of the process; no command for people."""
-    parser = argparse.ArgumentParser(prog="vhost-gpu-session")
-    parser.add_argument("--control-fd", type=int, required=True)
-    arguments = parser.parse_args()
+    if len(sys.argv) != 3 or sys.argv[1] != "--control-fd" or not sys.argv[2].isdigit():
+        sys.exit("usage: python -m vhost_gpu.session --control-fd N (started by vhost-gpu)")
     faulthandler.enable()
     lib.vg_hang_watch(HANG_SECONDS)
-    control = socket.socket(fileno=arguments.control_fd)
+    control = socket.socket(fileno=int(sys.argv[2]))
     log.setup(name="session")
 
     async def run() -> None:

@@ -5,6 +5,7 @@ messages: so a viewer that does not read costs nothing, and when it reads again 
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -50,7 +51,8 @@ class ViewerSink:
         loop: the session's event loop.
         connection: the viewer's SOCK_SEQPACKET connection, HELLO already read; owned from here on.
         screens: what is shown.
-        welcome: the session's name and its number of scanouts.
+        session: its name.
+        num_scanouts: how many the viewer is told of.
         on_closed: called once when the viewer is gone.
     """
 
@@ -59,15 +61,16 @@ class ViewerSink:
         loop: asyncio.AbstractEventLoop,
         connection: socket.socket,
         screens: Screens,
-        welcome: vp.Welcome,
+        session: str,
+        num_scanouts: int,
         on_closed: Callable[["ViewerSink"], None],
     ) -> None:
         self._loop = loop
         self._socket = connection
         self._screens = screens
         self._on_closed = on_closed
-        self._welcome: vp.Welcome | None = welcome
-        self._scanouts = [_Scanout() for _ in range(welcome.num_scanouts)]
+        self._welcome: vp.Welcome | None = vp.Welcome(num_scanouts, session)
+        self._scanouts = [_Scanout() for _ in range(num_scanouts)]
         self._known_images: set[int] = set()
         self._gone_images: list[int] = []
         self._writing = False
@@ -91,6 +94,10 @@ class ViewerSink:
         for scanout in self._scanouts:
             self._release(scanout)
         self._on_closed(self)
+
+    def end_session(self) -> None:
+        """Ends the connection because the session ends."""
+        self.close(vp.Error(vp.ErrorCode.SESSION_ENDED, "the session has ended"))
 
     # ---- Sink
 
@@ -284,3 +291,10 @@ class ViewerSink:
             if not self._closed:
                 raise
         return True
+
+
+def refuse(connection: socket.socket) -> None:
+    """Ends a connection that is one too many."""
+    connection.setblocking(False)
+    with contextlib.suppress(OSError), connection:
+        connection.send(vp.encode(vp.Error(vp.ErrorCode.BUSY, "too many viewers")), socket.MSG_NOSIGNAL)
