@@ -51,3 +51,5 @@ e2e: build
 
 clean:
 	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c
+
+include systemd/install.mk

@@ -46,8 +46,8 @@ class SessionProcess:
 
 
 def session_command() -> list[str]:
-    """The program of a session. ``-P``: what lies in the current directory is never imported."""
-    return [sys.executable, "-P", "-m", "vhost_gpu.session"]
+    """The program of a session. ``-P``: what lies in the current directory is never imported; isolated as we are."""
+    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "vhost_gpu.session"]
 
 
 def spawn(command: Sequence[str]) -> SessionProcess:

@@ -6,6 +6,7 @@ their parts at the same time. Nothing here imports asyncio.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import resource
 import signal
@@ -95,4 +96,5 @@ def raise_descriptor_limit() -> None:
     """The soft limit of open descriptors up to the hard one: many sessions with many memory regions each."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it: its limit has to do
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
