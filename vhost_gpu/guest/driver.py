@@ -112,11 +112,15 @@ class GuestGpu:
             try:
                 await vmm.negotiate()
                 gpu = cls(vmm, features)
-                gpu._own_memory = memory is None
-                await gpu.start()
             except BaseException:
                 vmm.close()
                 raise
+            try:
+                await gpu.start()
+            except BaseException:
+                gpu.close()  # its eventfds are watched: they must not be closed under the loop
+                raise
+            gpu._own_memory = memory is None
         except BaseException:
             if memory is None:
                 own.close()
