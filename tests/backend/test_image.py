@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backend._core import lib
 from tests.backend.devicekit import ERR_OUT_OF_MEMORY, MIB, OK, Device, Rect, open_fds
@@ -126,6 +126,15 @@ def test_what_a_frame_did_not_write_is_there_all_the_same(device: Device) -> Non
     for value in range(1, 30):
         x, y = value * 7 % 50, value * 13 % 50
         rect = (x, y, 1 + value % 14, 1 + value % 11)
+        device.fill(1, SIDE, rect, pixel(value))
+        paint(model, rect, value)
+        device.flush(1, rect)
+        assert device.shown() == model
+
+
+def test_the_parts_around_a_small_write_are_brought_along(device: Device) -> None:
+    model = bytearray(PIXELS * 4)
+    for value, rect in enumerate([(5, 5, 50, 50), (20, 25, 6, 7), (0, 0, 64, 10), (30, 0, 4, 64)], 1):
         device.fill(1, SIDE, rect, pixel(value))
         paint(model, rect, value)
         device.flush(1, rect)
@@ -282,6 +291,25 @@ def test_descriptors_are_bounded() -> None:
     assert open_fds() <= before + 1
 
 
+def test_a_scanout_that_finds_no_descriptor_is_refused() -> None:
+    with Device() as device:
+        for id_ in range(1, 129):
+            device.create(id_, 8, 8)
+            device.set_scanout(0, id_, (0, 0, 8, 8))
+            device.hold(device.frame().image)
+        # 256 images, half of them held. An end of the first resource leaves one that is held, and room for one more.
+        device.unref(1)
+        used = device.used
+        device.create(200, 8, 8)
+        device.attach(200)
+        device.fill(200, 8, (0, 0, 8, 8), pixel(7))
+        assert device.set_scanout(0, 200, (0, 0, 8, 8)) == ERR_OUT_OF_MEMORY
+        assert device.frame().resource == 128
+        assert device.read(200, (0, 0, 8, 8)) == pixel(7) * 64
+        device.unref(200)
+        assert device.used == used
+
+
 def test_no_retired_id_is_lost() -> None:
     with Device() as device:
         seen = set()
@@ -324,7 +352,7 @@ def rects(width: int, height: int) -> st.SearchStrategy[Rect]:
     )
 
 
-ids = st.integers(1, 3)
+ids = st.integers(1, 2)
 outputs = st.integers(0, 1)
 spots = st.one_of(st.just((0, 0, WIDTH, HEIGHT)), rects(WIDTH, HEIGHT))
 
@@ -393,6 +421,12 @@ class Images(RuleBasedStateMachine):
             assert device.unref(id_) == OK
         assert device.used == 0
         self.device.__exit__(None, None, None)
+
+    @initialize(rect=spots)
+    def start(self, rect: Rect) -> None:
+        self.create(1)
+        self.set_scanout(0, 1, (0, 0, WIDTH, HEIGHT))
+        self.set_scanout(1, 1, rect)
 
     @rule(id_=ids)
     def create(self, id_: int) -> None:

@@ -159,6 +159,28 @@ def test_unflushed_pixels_stay_off_the_other_scanout(device: Device) -> None:
     assert device.shown(1) == RED * 5000
 
 
+def test_damage_tells_of_unflushed_pixels_that_come_along(device: Device) -> None:
+    device.set_scanout(0, 1, (10, 10, 80, 80))
+    settle(device)
+    device.fill(1, SIDE, (0, 20, 30, 5), RED)
+    device.flush(1, (70, 70, 5, 5))
+    assert device.damage() == [(0, 10, 20, 5), (60, 60, 5, 5)]
+
+
+def test_a_scanout_where_nothing_changed_keeps_no_old_image(device: Device) -> None:
+    device.set_scanout(0, 1, (0, 0, 50, 100))
+    device.set_scanout(1, 1, (50, 0, 50, 100))
+    settle(device, 1)
+    before, used = device.frame(1), device.used
+    for value in range(9):
+        device.fill(1, SIDE, (0, 0, 50, 100), bytes((value, 0, 0, 0)))
+        device.flush(1, (0, 0, 50, 100))
+    assert device.frame(1).sequence == before.sequence
+    assert device.damage(1) == []
+    assert device.used == used
+    assert device.dirty() == 1
+
+
 def test_sixteen_scanouts_flushed_one_by_one() -> None:
     with Device(scanouts=16) as device:
         device.create(1, 160, 10)
