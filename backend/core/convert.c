@@ -76,48 +76,43 @@ VECTORISED static void from_abgr(uint8_t *restrict dst, const uint8_t *restrict 
     }
 }
 
-struct format {
-    convert_row *row; /* NULL: not a format */
-    bool alpha;
-};
-
-static struct format lookup(uint32_t format)
+/* NULL: not a format. */
+static convert_row *lookup(uint32_t format)
 {
     switch (format) {
     case VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM:
-        return (struct format){from_bgra, true};
+        return from_bgra;
     case VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM:
-        return (struct format){from_bgra, false};
+        return from_bgra;
     case VIRTIO_GPU_FORMAT_A8R8G8B8_UNORM:
-        return (struct format){from_argb, true};
+        return from_argb;
     case VIRTIO_GPU_FORMAT_X8R8G8B8_UNORM:
-        return (struct format){from_argb, false};
+        return from_argb;
     case VIRTIO_GPU_FORMAT_R8G8B8A8_UNORM:
-        return (struct format){from_rgba, true};
+        return from_rgba;
     case VIRTIO_GPU_FORMAT_R8G8B8X8_UNORM:
-        return (struct format){from_rgba, false};
+        return from_rgba;
     case VIRTIO_GPU_FORMAT_A8B8G8R8_UNORM:
-        return (struct format){from_abgr, true};
+        return from_abgr;
     case VIRTIO_GPU_FORMAT_X8B8G8R8_UNORM:
-        return (struct format){from_abgr, false};
+        return from_abgr;
     default:
-        return (struct format){NULL, false};
+        return NULL;
     }
 }
 
 bool vg_format_known(uint32_t format)
 {
-    return lookup(format).row != NULL;
+    return lookup(format) != NULL;
 }
 
 void vg_convert_xrgb(void *dst, const void *src, size_t pixels, uint32_t format)
 {
-    lookup(format).row(dst, src, pixels, 0x00ffffffu, 0);
+    lookup(format)(dst, src, pixels, 0x00ffffffu, 0);
 }
 
+/* The X of a format counts as alpha: Linux makes every dumb buffer, and so X servers' cursors, in an X format. */
 void vg_convert_argb(void *dst, const void *src, size_t pixels, uint32_t format)
 {
-    struct format found = lookup(format);
-
-    found.row(dst, src, pixels, found.alpha ? 0xffffffffu : 0x00ffffffu, found.alpha ? 0 : 0xff000000u);
+    lookup(format)(dst, src, pixels, 0xffffffffu, 0);
 }
