@@ -177,7 +177,8 @@ typedef struct {
     uint64_t size;            /* bytes of the memfd */
 } vg_image_info;
 int vg_image_describe(vg_device *dev, uint64_t image, vg_image_info *out);   /* -ENOENT */
-/* A sink's hold (counted). -ENOENT when the image is gone. */
+/* A sink's hold (counted), for an image that a scanout shows or that is held already: any other may be written at any
+   moment. -ENOENT otherwise. */
 int vg_image_hold(vg_device *dev, uint64_t image);
 /* Releasing may publish a frame that waited for a free image (see vg_take_dirty). */
 void vg_image_release(vg_device *dev, uint64_t image);
