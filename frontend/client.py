@@ -28,7 +28,7 @@ from protocol.viewer import (
     encode,
 )
 
-FIRST_RETRY = 0.1
+FIRST_RETRY = 0.2
 LAST_RETRY = 1.0
 """Seconds between attempts to connect: doubled from the first to the last."""
 BATCH = 64
@@ -48,12 +48,12 @@ class Client:
 
     def __init__(self, path: str, session: str = "") -> None:
         """path: the display socket; session: its name, empty for the newest. ConfigError: a name that can't be one."""
-        if len(session.encode()) > MAX_NAME:
-            raise ConfigError(f"session name longer than {MAX_NAME} bytes: {session}")
+        _check_name(session)
         self._path = path
         self._session = session
         self._socket: socket.socket | None = None
         self._attempts = 0
+        self._welcomed = False
         self.screens = Screens(self._send)
         """What the session shows."""
         self.reason = f"no daemon at {path}"
@@ -86,7 +86,7 @@ class Client:
         self._socket = connection
         self.reason = "no answer yet"
         self._send(Hello(self._session))
-        return self.connected
+        return True
 
     def receive(self) -> bool:
         """Reads what has come. False: the connection is closed, `reason` says why. VersionError: see there."""
@@ -111,6 +111,9 @@ class Client:
         self.screens.reset()
 
     def _refused(self, error: OSError) -> None:
+        if self._welcomed:  # it was right once: whatever is wrong now may pass
+            self.reason = f"no daemon at {self._path}"
+            return
         if error.errno == errno.EPROTOTYPE:
             raise ConfigError(f"{self._path} is not a display socket (is it the vhost-user socket?)") from None
         if error.errno not in _NO_SOCKET:
@@ -149,6 +152,7 @@ class Client:
             self._check_version(message.version)
             self.reason = ""
             self._attempts = 0
+            self._welcomed = True
         self.screens.handle(message, fds)
 
     def _on_error(self, message: Error) -> None:
@@ -161,13 +165,26 @@ class Client:
             raise VersionError(f"the daemon speaks protocol version {version}, this viewer {VERSION}")
 
     def _send(self, message: Message) -> None:
-        """Sends, or ends the connection: a daemon that reads so little that our few small answers pile up is stuck."""
+        """Sends, or shuts the connection down for `receive` to find it ended.
+
+        A daemon that reads so little that our few small answers pile up is stuck, so nothing waits for it.
+        """
         if self._socket is None:
             return
         try:
             self._socket.send(encode(message))
-        except OSError as error:
-            self.close(f"connection lost: {error.strerror}")
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+
+def _check_name(session: str) -> None:
+    try:
+        size = len(session.encode())
+    except UnicodeEncodeError:
+        raise ConfigError("the session's name is not UTF-8") from None
+    if size > MAX_NAME:
+        raise ConfigError(f"session name longer than {MAX_NAME} bytes: {session}")
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

@@ -79,7 +79,7 @@ def place_on(part: Rect, picture: Size, box: Box) -> Box:
 
 
 def window_size(picture: Size, screen: Size) -> Size:
-    """The size for a new picture's window: the picture's own, or where that is too large a fit into 9/10 of the screen."""
+    """The size for a new picture's window: the picture's own, or a fit into 9/10 of a screen too small for it."""
     if picture[0] <= screen[0] and picture[1] <= screen[1]:
         return picture
     return _fit(picture, (max(1, screen[0] * 9 // 10), max(1, screen[1] * 9 // 10)))

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from frontend.geometry import Scale
 
+FIRST_SIZE = (960, 600)
+"""A window's size before its scanout has a mode, where the screen has room."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

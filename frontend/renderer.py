@@ -66,13 +66,15 @@ class Texture:
         gl.glTexParameteri(gl.GL_TEXTURE_2D, gl.GL_TEXTURE_SWIZZLE_A, gl.GL_ONE)
 
     def resize(self, size: Size) -> None:
-        """Makes room for pixels of this size; the content is undefined after a change."""
+        """Makes room for pixels of this size; the content is undefined after a change. MemoryError: there is none."""
         if size == self.size:
             return
         self.bind()
         kind = (gl.GL_RGBA, gl.GL_UNSIGNED_BYTE)
         gl.glTexImage2D(gl.GL_TEXTURE_2D, 0, gl.GL_RGBA8, *size, 0, *kind, None)
-        self.size = size
+        self.size = size if gl.glGetError() == gl.GL_NO_ERROR else (0, 0)
+        if self.size != size:
+            raise MemoryError(f"no graphics memory for {size[0]}x{size[1]}")
 
     def upload(self, pixels: Pixels, x: int = 0, y: int = 0) -> None:
         """Replaces a rectangle that begins at (x, y). Rows may lie apart by any multiple of a pixel."""
@@ -107,8 +109,7 @@ class Renderer:
         gl.glGenVertexArrays(1, self._vertices)
         limit = ctypes.c_int()
         gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE, limit)
-        self.largest = limit.value
-        """Widest and highest picture in pixels."""
+        self._largest = limit.value
         self._picture, self._cursor = Texture(), Texture()
         self._format: int | None = None
         self._panels: dict[str, Texture] = {}
@@ -120,7 +121,9 @@ class Renderer:
         return self._picture.size if self._format is not None else None
 
     def upload(self, picture: Picture) -> None:
-        """Takes a frame's damage over; its memory is not read later."""
+        """Takes a frame's damage over; its memory is not read later. MemoryError: too large for the graphics driver."""
+        if max(picture.size) > self._largest:
+            raise MemoryError(f"the graphics driver has pictures of up to {self._largest}x{self._largest}")
         self._picture.resize(picture.size)
         if picture.format != self._format:
             self._picture.set_format(picture.format)

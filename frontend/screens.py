@@ -142,8 +142,9 @@ class Screens:
     def drop(self, index: int) -> None:
         """Gives a scanout's new frame back unseen."""
         screen = self.screens[index]
-        frame, screen.pending, screen.seen = screen.pending, None, None
+        frame, screen.pending = screen.pending, None
         if frame is not None:
+            screen.seen = None
             self._send(FrameDone(index, frame.sequence))
 
     def _screen(self, index: int) -> Screen:

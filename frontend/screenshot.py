@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Saves a screenshot. Exit codes: 0 saved, 1 no picture in time or not writable, 2 usage."""
     arguments = parser().parse_args(argv)
     try:
+        if not arguments.file.name:
+            raise ConfigError(f"{arguments.file} is not a file's name")
         client = Client(display_socket(None if arguments.socket == "-" else arguments.socket), arguments.session)
         pixels = capture(client, arguments.scanout, arguments.cursor, arguments.timeout)
         save_png(pixels, arguments.file)

@@ -34,6 +34,7 @@ class Viewer:
         self._windows: dict[int, ScreenWindow] = {}
         self._closed: set[int] = set()
         self._device: Connection | None = None
+        self._reason = ""
         self._open(options.scanout or 0)
 
     def run(self) -> None:
@@ -57,7 +58,7 @@ class Viewer:
             self._watch(True)
         else:
             self._retry_later()
-        self._redraw_waiting()
+        self._show_reason()
 
     def _retry_later(self) -> None:
         pyglet.clock.schedule_once(self._connect, self._client.retry_in)
@@ -74,7 +75,9 @@ class Viewer:
         screens = self._client.screens
         changed, screens.changed = screens.changed, set()
         if not screens.screens:
-            self._redraw_waiting()
+            self._show_reason()
+        else:
+            self._reason = ""
         for screen in screens.screens:
             if screen.index in changed:
                 self._show(screen.index, screen.enabled)
@@ -90,7 +93,11 @@ class Viewer:
     def _wanted(self, index: int) -> bool:
         return index not in self._closed and self._options.scanout in (None, index)
 
-    def _redraw_waiting(self) -> None:
+    def _show_reason(self) -> None:
+        """Tells windows without a session why, when that changed."""
+        if self._reason == self._client.reason:
+            return
+        self._reason = self._client.reason
         for window in list(self._windows.values()):
             window.news()
 

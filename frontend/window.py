@@ -13,7 +13,7 @@ from frontend import overlay
 from frontend.client import Client
 from frontend.geometry import Scale, Size, place, place_on, window_size
 from frontend.keys import Action, action_for
-from frontend.options import Options
+from frontend.options import FIRST_SIZE, Options
 from frontend.pixels import Pixels
 from frontend.renderer import Renderer
 from frontend.saving import save_screenshot
@@ -22,8 +22,6 @@ from frontend.statistics import Statistics
 from frontend.titles import window_title
 from protocol.errors import ConfigError
 
-FIRST_SIZE = (960, 600)
-"""A window's size before its scanout has a mode."""
 MESSAGE_SECONDS = 4.0
 STATISTICS_SECONDS = 0.5
 """How often the statistics are brought up to date without frames."""
@@ -40,9 +38,10 @@ class ScreenWindow:
         self._statistics = Statistics()
         self._cursor: object = None
         self._panels: dict[str, object] = {}
-        self._own_size = FIRST_SIZE
+        screen = pyglet.display.get_display().get_default_screen()
+        self._own_size = window_size(FIRST_SIZE, (screen.width, screen.height))
         self._mode: Size | None = None
-        self._window = _make_window(window_title("", index, None), FIRST_SIZE, options.fullscreen)
+        self._window = _make_window(window_title("", index, None), self._own_size, options.fullscreen)
         self._renderer = Renderer()
         self._renderer.set_linear(self._linear)
         self._window.push_handlers(
@@ -90,10 +89,13 @@ class ScreenWindow:
         picture = self._client.screens.take(self.index)
         if picture is None:
             return None
-        if max(picture.size) <= self._renderer.largest:
+        try:
             self._renderer.upload(picture)
-        else:
-            self._say(f"a picture of {picture.size[0]}x{picture.size[1]} is too large for this graphics driver")
+        except MemoryError as error:
+            self._renderer.forget()
+            self._say(f"can't show {picture.size[0]}x{picture.size[1]}: {error}")
+            self._client.screens.drop(self.index)
+            return None
         self._client.screens.give_back(self.index, picture)
         return picture.flush_ns
 

@@ -1,0 +1,49 @@
+"""An X server without a screen, the viewer's process in it, and a daemon's display socket for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.frontend.fakedaemon import FakeDaemon
+from tests.frontend.xscreen import SCREEN, ViewerProcess, XScreen
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def xscreen() -> Iterator[XScreen]:
+    reader, writer = os.pipe()
+    size = f"{SCREEN[0]}x{SCREEN[1]}x24"
+    command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", size, "-nolisten", "tcp", "-noreset"]
+    server = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    with open(reader) as numbers:
+        number = numbers.readline().strip()
+    yield XScreen(f":{number}")
+    server.terminate()
+    server.wait()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
+    fake = FakeDaemon(tmp_path / "vm.display")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def viewer(xscreen: XScreen, daemon: FakeDaemon, request: pytest.FixtureRequest) -> Iterator[ViewerProcess]:
+    """The viewer, looking at `daemon`; parametrize indirectly for its arguments, by default 1:1 and nearest."""
+    arguments = getattr(request, "param", ["--scale", "1:1", "--filter", "nearest"])
+    folder = daemon.path.parent
+    environment = {**os.environ, **xscreen.environment, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    command = [sys.executable, "-m", "frontend.cli", str(daemon.path), *arguments]
+    with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        yield ViewerProcess(process, xscreen)
+        process.kill()
