@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve(options)
     except ConfigError as error:
-        print(f"vhost-gpu: {error}", file=sys.stderr)
+        from vhost_gpu.log import one_line, under_journal
+
+        print(f"{'<3>' if under_journal(2) else ''}vhost-gpu: {one_line(str(error))}", file=sys.stderr)
         return 2
 
 
