@@ -99,9 +99,12 @@ async def guest_on(
     """A started guest. ``display`` None: a well-behaved one of its own."""
     wanted = options or VmmOptions(order=order, display=display or VmmDisplay())
     gpu = await GuestGpu.open(device.sock, memory, wanted, features=features)
+    watch = asyncio.ensure_future(device.process.wait())
+    watch.add_done_callback(lambda _: [queue.abandon() for queue in gpu.queues])  # a dead device answers nothing
     try:
         yield gpu
     finally:
+        watch.cancel()
         gpu.close()
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from vhost_gpu.guest.memory import PAGE, GuestMemory
 from vhost_gpu.guest.ring import DriverRing, RingFull, Segment, Used
 
 _HALF = PAGE // 2
+
+T = TypeVar("T")
 
 
 class DeviceStopped(Exception):
@@ -34,18 +37,30 @@ class _Buffer:
 class _Job:
     readable: Sequence[Segment]
     writable: Sequence[Segment]
-    done: asyncio.Future[Used]
+    finish: Callable[[Used | None], None]
+    """Takes what came back, or None when the device stopped first."""
 
 
 def cut(segment: Segment, pieces: Sequence[int]) -> list[Segment]:
-    """Cuts a segment into pieces of the given lengths; what is left becomes the last one."""
+    """Cuts a segment into pieces of the given lengths, as far as it reaches; what is left becomes the last one."""
     gpa, left = segment.gpa, segment.length
     segments = []
     for piece in pieces:
         length = min(piece, left)
-        segments.append(Segment(gpa, length))
+        if length:
+            segments.append(Segment(gpa, length))
         gpa, left = gpa + length, left - length
     return [*segments, Segment(gpa, left)] if left else segments
+
+
+def _settle(future: asyncio.Future[T], value: T | None) -> None:
+    """Gives a future its result, or DeviceStopped for None; one that was cancelled stays so."""
+    if future.done():
+        return
+    if value is None:
+        future.set_exception(DeviceStopped("the device stopped"))
+    else:
+        future.set_result(value)
 
 
 class CommandQueue:
@@ -84,8 +99,7 @@ class CommandQueue:
         self._out.clear()
         self._waiting.clear()
         for job in jobs:
-            if not job.done.done():
-                job.done.set_exception(DeviceStopped("the device stopped"))
+            job.finish(None)
 
     @property
     def in_flight(self) -> int:
@@ -113,26 +127,23 @@ class CommandQueue:
         writable = cut(Segment(buffer.reply, reply_size), reply_cuts)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        def finish(done: asyncio.Future[Used]) -> None:
-            reply = b"" if done.exception() else self.memory.read(buffer.reply, min(done.result().length, reply_size))
+        def finish(used: Used | None) -> None:
+            reply = None if used is None else self.memory.read(buffer.reply, min(used.length, reply_size))
             self._give_buffer(buffer)
-            error = done.exception()
-            if answer.done():
-                return
-            if error is None:
-                answer.set_result(reply)
-            else:
-                answer.set_exception(error)
+            _settle(answer, reply)
 
-        self.post_chain(readable, writable).add_done_callback(finish)
+        self._queue(_Job(readable, writable, finish))
         return answer
 
     def post_chain(self, readable: Sequence[Segment], writable: Sequence[Segment] = ()) -> asyncio.Future[Used]:
         """Queues a chain of the caller's own descriptors, whatever they point at; no kick."""
-        job = _Job(readable, writable, asyncio.get_running_loop().create_future())
+        done: asyncio.Future[Used] = asyncio.get_running_loop().create_future()
+        self._queue(_Job(readable, writable, lambda used: _settle(done, used)))
+        return done
+
+    def _queue(self, job: _Job) -> None:
         self._waiting.append(job)
         self._fill()
-        return job.done
 
     def _fill(self) -> None:
         """Moves waiting requests into the ring as far as they fit."""
@@ -160,9 +171,7 @@ class CommandQueue:
         """Completes everything that came back and asks for an interrupt with the next."""
         while True:
             for used in self.ring.harvest():
-                job = self._out.pop(used.head)
-                if not job.done.done():
-                    job.done.set_result(used)
+                self._out.pop(used.head).finish(used)
             if self._waiting:
                 self._fill()
                 self.kick()

@@ -1,6 +1,6 @@
 """The programs that the demo starts: a private daemon, the viewer, the screenshot tool.
 
-Each is in a process group of its own, so that Ctrl-C reaches the demo alone and it can end them in order.
+Each is in a session of its own, so that Ctrl-C reaches the demo alone and it can end them in order.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def program(arguments: Sequence[str], environment: Mapping[str, str] | Non
         sys.executable,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
-        process_group=0,
+        start_new_session=True,
         env={**os.environ, **(environment or {})},
     )
     running = Program(process)

@@ -31,7 +31,7 @@ def test_cutting():
     assert cut(Segment(100, 10), [3, 4]) == [Segment(100, 3), Segment(103, 4), Segment(107, 3)]
     assert cut(Segment(100, 10), []) == [Segment(100, 10)]
     assert cut(Segment(100, 0), []) == []
-    assert cut(Segment(100, 4), [9]) == [Segment(100, 4)]
+    assert cut(Segment(100, 4), [3, 9, 9]) == [Segment(100, 3), Segment(103, 1)], "no empty pieces"
 
 
 @pytest.mark.parametrize("indirect", [False, True])

@@ -10,7 +10,7 @@ from vhost_gpu.guest.command_queue import DeviceStopped
 from vhost_gpu.guest.display import VmmDisplay, plain_edid
 from vhost_gpu.guest.driver import LINUX_FEATURES, PLAIN_FEATURES, DeviceFault, GuestError, _checked
 from vhost_gpu.guest.framebuffer import Framebuffer
-from vhost_gpu.guest.memory import MIB, GuestMemory, pc_layout, split_regions
+from vhost_gpu.guest.memory import MIB, PAGE, GuestMemory, pc_layout, split_regions
 from vhost_gpu.guest.orders import ORDER_NAMES
 from vhost_gpu.guest.vmm import VmmOptions
 
@@ -86,14 +86,15 @@ async def test_memory_in_several_regions(device, layout, slots):
     memory = GuestMemory(layout)
     options = VmmOptions(mem_slots=slots)
     async with device() as process, guest_on(process, memory=memory, options=options) as gpu:
-        filler = memory.alloc_pages(layout[0].size // 4096 - 200)  # so that the next pages lie in two regions
+        used = sum(spec.size for spec in layout) - memory.free_bytes()
+        filler = memory.alloc_pages((layout[0].size - used) // PAGE - 32)  # the next 64 pages lie in two regions
         framebuffer = await Framebuffer.create(gpu, 256, 256, scattered=True)
         framebuffer.pixels[:] = bytes(range(256)) * 1024
         await framebuffer.show()
         await framebuffer.flush()
         await options.display.wait_until(lambda d: 0 in d.pictures and d.pictures[0].updates > 0)
         picture = options.display.pictures[0]
-        assert {page // layout[0].size for page in (piece.gpa for piece in framebuffer.backing())} != {0}
+        assert len({id(memory.region_of(piece.gpa)) for piece in framebuffer.backing()}) == 2
         assert picture.pixels[0::4] == framebuffer.pixels[0::4].tobytes()
         memory.free_pages(filler)
     memory.close()
