@@ -65,7 +65,7 @@ class FakeDaemon:
         self.listener.settimeout(DEADLINE)
         self.viewer: socket.socket | None = None
         self._sequence = 0
-        self._generation = 0
+        self._generations: dict[int, int] = {}
 
     def close(self) -> None:
         """Gone, with its socket."""
@@ -111,12 +111,14 @@ class FakeDaemon:
         self.send(image.message(), [image.fd])
 
     def mode(self, width: int, height: int, scanout: int = 0) -> None:
-        self._generation += 1
-        self.send(Scanout(scanout, True, self._generation, width, height))
+        self.send(Scanout(scanout, True, self._next_generation(scanout), width, height))
 
     def clear(self, scanout: int = 0) -> None:
-        self._generation += 1
-        self.send(Scanout(scanout, False, self._generation, 0, 0))
+        self.send(Scanout(scanout, False, self._next_generation(scanout), 0, 0))
+
+    def _next_generation(self, scanout: int) -> int:
+        self._generations[scanout] = self._generations.get(scanout, 0) + 1
+        return self._generations[scanout]
 
     def frame(
         self,
@@ -133,7 +135,7 @@ class FakeDaemon:
             Frame(
                 scanout,
                 image.format,
-                self._generation,
+                self._generations.get(scanout, 0),
                 self._sequence,
                 time.monotonic_ns(),
                 image.number,
