@@ -147,6 +147,8 @@ async def _run(options: DemoOptions, stack: AsyncExitStack, stop: asyncio.Event)
         stop.set()
         if gone.done():
             raise VmmError("the daemon closed the connection")
+        if viewer is not None and (status := viewer.status):
+            raise VmmError(f"the viewer ended with status {status}")
         await painting
     finally:
         for task in ends:

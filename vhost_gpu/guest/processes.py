@@ -44,6 +44,11 @@ class Program:
         """Its exit status, negative for a signal."""
         return await self._process.wait()
 
+    @property
+    def status(self) -> int | None:
+        """The same, or None while it runs."""
+        return self._process.returncode
+
     async def end(self) -> None:
         """SIGTERM, and SIGKILL when that does not help."""
         with contextlib.suppress(ProcessLookupError):
