@@ -27,7 +27,7 @@ Message = dict[str, Any]
 
 MAX_PACKET = 256 * 1024
 MAX_FDS = 253  # SCM_MAX_FD of Linux: the most descriptors in one packet
-MAX_STATE_PARTS = 64
+MAX_STATE_PARTS = 16
 # What may wait for a peer that does not read. More than this is a peer that hangs, and a bug to be seen.
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 

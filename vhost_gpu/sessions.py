@@ -17,6 +17,7 @@ PING_TIMEOUT = 5.0  # seconds a started session may take to answer
 START_TIMEOUT = 30.0  # seconds from ``start`` to ``ready``: a loaded host, a cold disk
 EXIT_TIMEOUT = 3.0  # seconds from ``stop``, or from a closed control channel, to the end of the process
 MAX_HELD = 1024  # descriptors of one session, 509 memory regions among them
+MAX_VIEWERS = 1000  # what is believed of a session's own count
 
 _tokens = itertools.count(1)
 
@@ -176,7 +177,7 @@ class Session:
         self.state.accept(message)
 
     def _on_viewers(self, message: Message, _fds: list[int]) -> None:
-        self.viewers = field(message, "count", int)
+        self.viewers = min(max(0, field(message, "count", int)), MAX_VIEWERS)
         self._on_change()
 
     def _on_ended(self, message: Message, _fds: list[int]) -> None:

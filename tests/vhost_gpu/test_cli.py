@@ -47,12 +47,6 @@ def test_every_option():
     )
 
 
-def test_session_config():
-    config = Options(max_outputs=3, resolution=(64, 48), max_hostmem=5, log_level="error").session_config("session-7")
-    assert (config.name, config.max_outputs, config.resolution) == ("session-7", 3, (64, 48))
-    assert (config.max_hostmem, config.log_level) == (5, "error")
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

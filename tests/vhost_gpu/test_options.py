@@ -1,0 +1,10 @@
+"""Options: what a session is told of them."""
+
+from vhost_gpu.options import Options
+
+
+def test_session_config():
+    options = Options(max_outputs=3, resolution=(64, 48), max_hostmem=5, log_level="error", log_format="journal")
+    config = options.session_config("session-7")
+    assert (config.name, config.max_outputs, config.resolution) == ("session-7", 3, (64, 48))
+    assert (config.max_hostmem, config.log_level, config.log_format) == (5, "error", "journal")
