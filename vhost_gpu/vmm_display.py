@@ -14,6 +14,7 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from backend._core import lib
 from backend.region import Rect, Region
 from backend.screens import Frame, Screens
 from protocol import vhost_user_gpu as dp
@@ -57,7 +58,7 @@ class _Scanout:
 
 
 class VmmDisplay:
-    """Feeds one display socket and asks it about its outputs.
+    """Feeds one display socket and asks it about its outputs, from ``start`` on.
 
     Args:
         loop: the session's event loop.
@@ -91,8 +92,11 @@ class VmmDisplay:
         self._broken_peer = False
         connection.setblocking(False)
         self._room = _send_room(connection)
-        loop.add_reader(connection, self._readable)
-        screens.sinks.append(self)
+
+    def start(self) -> None:
+        """Begins. The VMM may have closed its end already: ``on_closed`` is called in here then."""
+        self._loop.add_reader(self._socket, self._readable)
+        self._screens.sinks.append(self)
         self._ask(self._encoder.get_protocol_features(), dp.ProtocolFeaturesReply, self._features_answered)
         self._pump()
 
@@ -127,7 +131,20 @@ class VmmDisplay:
         self._ask(self._encoder.get_display_info(), dp.DisplayInfoReply, answered)
 
     def ask_edid(self, scanout: int, answer: Callable[[bytes | None], None]) -> None:
-        """Asks for an output's EDID, where the VMM has one to give."""
+        """Asks for an output's EDID, where the VMM has one to give.
+
+        Whether it has is known from its display information, and Linux asks for the EDID first.
+        """
+        if self._encoder.has_edid(scanout):
+            self._ask_known_edid(scanout, answer)
+        else:
+            self.ask_display_info(lambda _: self._ask_known_edid(scanout, answer))
+
+    def give_up(self) -> None:
+        """Whoever waits for an answer gets None now."""
+        self._requests.give_up()
+
+    def _ask_known_edid(self, scanout: int, answer: Callable[[bytes | None], None]) -> None:
         if not self._encoder.has_edid(scanout):
             answer(None)
             return
@@ -183,6 +200,7 @@ class VmmDisplay:
     # ---- from the VMM
 
     def _readable(self) -> None:
+        lib.vg_hang_pat()
         try:
             data = self._socket.recv(_READ_SIZE)
         except (BlockingIOError, InterruptedError):
@@ -208,6 +226,7 @@ class VmmDisplay:
         """Sends what can be sent now; comes back when the socket has room."""
         if self._closed:
             return
+        lib.vg_hang_pat()
         try:
             more = self._send_some()
         except OSError:
@@ -314,6 +333,8 @@ class VmmDisplay:
             image = state.sending.frame.image
             state.sending = None
             self._screens.release(image)
+            # A frame that waited for this image may be out now; not from here, where we may be in the middle of one.
+            self._loop.call_soon(self._screens.publish)
 
     def _has_room(self) -> bool:
         """Whether the largest message would be taken whole (each byte may cost the socket two of its buffer)."""
@@ -335,4 +356,6 @@ def _send_room(connection: socket.socket) -> int:
     """Queued bytes up to which another message of the largest size still fits."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    return max(0, size - 2 * (MAX_MESSAGE + dp.HEADER_SIZE + 1024))
+    # Where buffers are so small that none fits, a message may go in parts: but never less than what the kernel
+    # calls writable (a quarter), or the loop would spin until the VMM reads.
+    return max(size // 4, size - 2 * (MAX_MESSAGE + dp.HEADER_SIZE + 1024))
