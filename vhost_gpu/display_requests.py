@@ -68,8 +68,13 @@ class DisplayRequests:
                 return
         raise PeerError(f"unasked {type(reply).__name__}")
 
+    def give_up(self) -> None:
+        """Answers everything with None; what the VMM still says to it is passed over."""
+        for question in tuple(self._questions):
+            self._settle(question, None)
+
     def close(self) -> None:
-        """Answers everything with None."""
+        """Answers everything with None; there will be no replies."""
         while self._questions:
             self._settle(self._questions.popleft(), None)
 

@@ -77,6 +77,9 @@ class QueuePump:
 
     def _turn(self) -> None:
         """One turn: until the ring is empty, an answer must be waited for, or the time is up."""
+        if self._timer is not None:  # a kick came before the turn that was planned: this is it
+            self._timer.cancel()
+            self._timer = None
         deadline = time.monotonic_ns() + BUDGET_NS
         status = self._queue.drain(BUDGET_NS)
         while status == virtqueue.REQUEST:
@@ -88,8 +91,8 @@ class QueuePump:
                 self._queue.notify()
                 break
             status = self._queue.drain(BUDGET_NS)
-        self._after()
         self._next(status)
+        self._after()
 
     def _next(self, status: int) -> None:
         if self._outstanding:

@@ -88,6 +88,7 @@ class Session:
             self._loop, connection, self.device.screens, self._config.name, ALL_SCANOUTS, self._viewers.discard
         )
         self._viewers.add(sink)
+        sink.start()
 
     # ---- SessionHooks
 
@@ -104,16 +105,18 @@ class Session:
 
         if self._display is not None:
             self._display.close()
-        try:
-            connection = socket.socket(fileno=fd)
-        except OSError as error:
-            os.close(fd)
-            raise PeerError(f"display socket: {error.strerror}") from error
+        connection = _stream_socket(fd)
         # How many scanouts there are is the VMM's to say (its configuration space); it never tells us.
         self.device.num_scanouts = ALL_SCANOUTS
         self._display = VmmDisplay(self._loop, connection, self.device.screens, ALL_SCANOUTS, self._display_gone)
         self._displays.vmm = self._display
         self.hold("display", [self._display.fileno()])
+        self._display.start()
+
+    def settle(self) -> None:
+        """What waits for the VMM's answer gets ours."""
+        if self._display is not None:
+            self._display.give_up()
 
     def hold(self, key: str, fds: list[int]) -> None:
         """Has the supervisor keep duplicates of descriptors."""
@@ -209,6 +212,19 @@ class SessionProcess:
     def _stop(self, reason: str) -> None:
         if not self._stopped.done():
             self._stopped.set_result(reason)
+
+
+def _stream_socket(fd: int) -> socket.socket:
+    """Takes over a descriptor. Raises PeerError when it is no connected stream socket."""
+    try:
+        connection = socket.socket(fileno=fd)
+    except OSError as error:
+        os.close(fd)
+        raise PeerError(f"display socket: {error.strerror}") from error
+    if (connection.family, connection.type) != (socket.AF_UNIX, socket.SOCK_STREAM):
+        connection.close()
+        raise PeerError("the display socket is no Unix stream socket")
+    return connection
 
 
 _MESSAGES: dict[str, Callable[[SessionProcess, dict[str, Any], list[int]], None]] = {

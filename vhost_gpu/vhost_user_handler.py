@@ -68,6 +68,9 @@ class SessionHooks(Protocol):
     def publish(self) -> None:
         """Scanouts may have changed."""
 
+    def settle(self) -> None:
+        """Commands that wait for an answer from outside are to be answered now."""
+
 
 class VhostUserHandler:
     """The back-end side of one vhost-user connection.
@@ -151,7 +154,9 @@ class VhostUserHandler:
         try:
             self._device.memory.replace(regions, message.fds)
         except PeerError:
+            self._device.memory.clear()
             _close(message.fds)
+            self._memory_changed()
             raise
         self._memory_fds = dict(zip(regions, message.fds, strict=True))
         self._memory_changed()
@@ -217,6 +222,7 @@ class VhostUserHandler:
     def _get_vring_base(self, message: vu.Message) -> vu.Payload:
         state = _state(message)
         queue = self._queue(state.index)
+        self._hooks.settle()  # a command that waits for the VMM's answer must not be lost: nobody would send it again
         self._pumps[state.index].stop()
         self._hooks.state_changed()
         return vu.VringState(state.index, queue.base)
@@ -257,10 +263,13 @@ class VhostUserHandler:
         if payload.index >= NUM_QUEUES:
             _close(message.fds)
             raise PeerError(f"queue {payload.index} of {NUM_QUEUES}")
-        fd = message.fds[0] if payload.has_fd else -1
-        if fd >= 0:
-            os.set_blocking(fd, False)
-        return payload.index, fd
+        if not payload.has_fd:
+            return payload.index, -1
+        if not _is_eventfd(message.fds[0]):
+            _close(message.fds)
+            raise PeerError(f"queue {payload.index}: the descriptor is no eventfd")
+        os.set_blocking(message.fds[0], False)
+        return payload.index, message.fds[0]
 
     def _vring_changed(self, index: int) -> None:
         queue = self._queue(index)
@@ -357,6 +366,11 @@ def _state(message: vu.Message) -> vu.VringState:
 
 def _region(region: vu.MemoryRegion) -> Region:
     return Region(region.gpa, region.size, region.uva, region.mmap_offset)
+
+
+def _is_eventfd(fd: int) -> bool:
+    """Anything else could be watched and never fall silent (a closed pipe), or not be watched at all (a file)."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:[eventfd]"
 
 
 def _close(fds: Iterable[int]) -> None:

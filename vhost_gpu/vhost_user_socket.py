@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from backend._core import lib
 from protocol import vhost_user as vu
 from protocol.errors import PeerError
 
@@ -58,9 +59,10 @@ class VhostUserSocket:
         self._on_closed(reason)
 
     def _readable(self) -> None:
+        lib.vg_hang_pat()
         try:
             for _ in range(_MESSAGES_PER_TURN):
-                if self._closed or not self._read_some():
+                if self._closed or self._out or not self._read_some():
                     return
         except PeerError as error:
             self.close(str(error))
@@ -81,9 +83,11 @@ class VhostUserSocket:
                 os.close(fd)
             self.close("" if self._decoder.idle else "connection ended inside a message")
             return False
-        message = self._decoder.feed(data, fds)
         if flags & socket.MSG_CTRUNC:
+            for fd in fds:
+                os.close(fd)
             raise PeerError(f"more than {vu.MAX_FDS} descriptors with one message")
+        message = self._decoder.feed(data, fds)
         if message is not None:
             self._serve(message)
         return True
@@ -91,16 +95,26 @@ class VhostUserSocket:
     def _serve(self, message: vu.Message) -> None:
         _log.debug("%r", message)
         try:
-            payload = self._handle(message)
+            payload = self._run(message)
         except PeerError as error:
-            if not message.need_reply:
-                raise
+            if not message.need_reply or message.request == vu.Request.GET_VRING_BASE:
+                raise  # nobody asked, or the answer would be taken for something else
             _log.warning("request %r refused: %s", message.request, error)
             payload = vu.U64(_ACK_FAILED)
         if payload is None and message.need_reply:
             payload = vu.U64(0)
         if payload is not None:
             self._send(vu.encode_reply(message.request, payload))
+
+    def _run(self, message: vu.Message) -> vu.Payload | None:
+        try:
+            return self._handle(message)
+        except PeerError:
+            raise
+        except Exception as error:
+            # The VMM may be waiting with its big lock held: it must not wait for our fault to go away.
+            _log.exception("our fault: request %r failed", message.request)
+            raise PeerError("internal error") from error
 
     def _send(self, data: bytes) -> None:
         self._out += data

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from backend._core import lib
 from backend.region import Rect, Region
 from backend.screens import Cursor, Frame, Screens
 from protocol import viewer as vp
@@ -22,6 +23,8 @@ from vhost_gpu.sealed import sealed_memfd
 MAX_HOLD_SECONDS = 1.0
 """How long a viewer may read a frame while the guest's next ones wait for its image."""
 _READS_PER_TURN = 32
+_SEND_BUFFER = 32 * 1024
+"""Bytes that may wait unread: some dozen packets, so that a viewer that hangs keeps few descriptors in flight."""
 
 _log = logging.getLogger("vhost_gpu.viewer")
 
@@ -30,8 +33,8 @@ _log = logging.getLogger("vhost_gpu.viewer")
 class _Scanout:
     """What this viewer knows of one scanout, and what it has still to learn."""
 
-    generation: int = -1
-    """Last SCANOUT sent; -1: none."""
+    generation: int = 0
+    """Last SCANOUT sent; 0, which no scanout that ever showed something has: none."""
     sequence: int = 0
     """Last FRAME sent."""
     damage: Region = field(default_factory=Region)
@@ -40,12 +43,12 @@ class _Scanout:
     """Image of the unanswered frame; 0: none."""
     held_since: float = 0.0
     cursor_dirty: bool = True
-    cursor_generation: int = -1
-    cursor_position: tuple[int, int] | None = None
+    cursor_generation: int = 0
+    cursor_position: tuple[int, int] = (0, 0)
 
 
 class ViewerSink:
-    """Feeds one viewer.
+    """Feeds one viewer, from ``start`` on.
 
     Args:
         loop: the session's event loop.
@@ -76,8 +79,12 @@ class ViewerSink:
         self._writing = False
         self._closed = False
         connection.setblocking(False)
-        loop.add_reader(connection, self._readable)
-        screens.sinks.append(self)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+
+    def start(self) -> None:
+        """Begins. The viewer may have left already: ``on_closed`` is called in here then."""
+        self._loop.add_reader(self._socket, self._readable)
+        self._screens.sinks.append(self)
         self._pump()
 
     def close(self, error: vp.Error | None = None) -> None:
@@ -133,6 +140,7 @@ class ViewerSink:
     # ---- from the viewer
 
     def _readable(self) -> None:
+        lib.vg_hang_pat()
         try:
             for _ in range(_READS_PER_TURN):
                 if self._closed or not self._read_packet():
@@ -160,13 +168,14 @@ class ViewerSink:
     def _frame_done(self, state: _Scanout, sequence: int) -> None:
         if state.held and sequence >= state.sequence:
             self._release(state)
-            self._screens.publish()
             self._pump()
 
     def _release(self, state: _Scanout) -> None:
         if state.held:
             self._screens.release(state.held)
             state.held = 0
+            # A frame that waited for this image may be out now.
+            self._loop.call_soon(self._screens.publish)
 
     # ---- to the viewer
 
