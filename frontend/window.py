@@ -22,6 +22,8 @@ from frontend.statistics import Statistics
 from frontend.titles import window_title
 from protocol.errors import ConfigError
 
+WINDOW_CLASS = "vhost-gpu"
+"""WM_CLASS, by which desktops group windows: pyglet takes it from a window's first caption."""
 MESSAGE_SECONDS = 4.0
 STATISTICS_SECONDS = 0.5
 """How often the statistics are brought up to date without frames."""
@@ -41,7 +43,8 @@ class ScreenWindow:
         screen = pyglet.display.get_display().get_default_screen()
         self._own_size = window_size(FIRST_SIZE, (screen.width, screen.height))
         self._mode: Size | None = None
-        self._window = _make_window(window_title("", index, None), self._own_size, options.fullscreen)
+        self._window = _make_window(self._own_size, options.fullscreen)
+        self._window.set_caption(window_title("", index, None))
         self._renderer = Renderer()
         self._renderer.set_linear(self._linear)
         self._window.push_handlers(
@@ -223,9 +226,9 @@ class ScreenWindow:
         self.draw()
 
 
-def _make_window(caption: str, size: Size, fullscreen: bool) -> Any:
+def _make_window(size: Size, fullscreen: bool) -> Any:
     sizes = {} if fullscreen else {"width": size[0], "height": size[1]}
     try:
-        return pyglet.window.Window(caption=caption, resizable=True, fullscreen=fullscreen, vsync=True, **sizes)
+        return pyglet.window.Window(caption=WINDOW_CLASS, resizable=True, fullscreen=fullscreen, vsync=True, **sizes)
     except Exception as error:  # pyglet has no common class for "no OpenGL 3.3" and "no such display"
         raise ConfigError(f"no OpenGL 3.3 window can be made: {error or type(error).__name__}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_two_scanouts_are_two_windows(viewer: ViewerProcess, daemon: FakeDaemon,
 
 def close_window(xscreen: XScreen, window: str) -> None:
     """Asks as a window manager does (ICCCM 4.2.8.1)."""
-    xscreen.run("python3", "-c", _ASK_TO_CLOSE, window)
+    xscreen.run(sys.executable, "-c", _ASK_TO_CLOSE, window)
 
 
 _ASK_TO_CLOSE = """
