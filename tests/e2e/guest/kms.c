@@ -1,6 +1,6 @@
 /*
  * A mode-setting program that a test drives line by line: reads commands on stdin, answers "ok" or "error: WHY".
- * Uses the kernel's interface alone (drm.h, drm_mode.h: package libdrm-dev), the legacy calls, so that it links statically.
+ * Uses the kernel's interface alone (drm.h, drm_mode.h: package libdrm-dev), the legacy calls, so that it needs no library.
  *
  *   show OUTPUT WIDTH HEIGHT SEED        a pattern on an output (0 is the first connector)
  *   span WIDTH HEIGHT SEED               one framebuffer over two outputs side by side, each WIDTH x HEIGHT
@@ -10,6 +10,7 @@
  *   move OUTPUT X Y                      cursor position
  *   hide OUTPUT                          no cursor
  *   off OUTPUT                           switches the output off
+ * With arguments, "kms pnm WIDTH HEIGHT SEED", it writes the pattern to stdout as a picture file and ends.
  */
 #include <drm.h>
 #include <drm_fourcc.h>
@@ -102,13 +103,29 @@ static struct buffer *new_buffer(uint32_t width, uint32_t height, int framebuffe
 }
 
 /* The test computes the same (tests/e2e/harness/kms.py): pattern(). */
+static uint32_t pattern(uint32_t x, uint32_t y, uint32_t seed)
+{
+    return ((x * 3 + seed * 40) & 255) << 16 | ((y * 5 + x) & 255) << 8 | (((x ^ y) + seed * 17) & 255);
+}
+
 static void fill_pattern(struct buffer *buf, uint32_t seed)
 {
-    for (uint32_t y = 0; y < buf->height; y++) {
-        uint32_t *row = buf->pixels + (size_t)y * buf->pitch / 4;
+    for (uint32_t y = 0; y < buf->height; y++)
         for (uint32_t x = 0; x < buf->width; x++)
-            row[x] = ((x * 3 + seed * 40) & 255) << 16 | ((y * 5 + x) & 255) << 8 | (((x ^ y) + seed * 17) & 255);
-    }
+            buf->pixels[(size_t)y * buf->pitch / 4 + x] = pattern(x, y, seed);
+}
+
+static int write_picture(uint32_t width, uint32_t height, uint32_t seed)
+{
+    printf("P6\n%u %u\n255\n", width, height);
+    for (uint32_t y = 0; y < height; y++)
+        for (uint32_t x = 0; x < width; x++) {
+            uint32_t pixel = pattern(x, y, seed);
+            putchar((int)(pixel >> 16 & 255));
+            putchar((int)(pixel >> 8 & 255));
+            putchar((int)(pixel & 255));
+        }
+    return ferror(stdout);
 }
 
 static struct output *pick(uint32_t index)
@@ -240,9 +257,11 @@ static int obey(const char *line)
     return 1;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     char line[256];
+    if (argc == 5 && !strcmp(argv[1], "pnm"))
+        return write_picture((uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]));
     setvbuf(stdout, NULL, _IOLBF, 0);
     card = open("/dev/dri/card0", O_RDWR);
     if (card < 0) {

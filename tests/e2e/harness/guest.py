@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +63,8 @@ class Guest:
             -m {_GUEST["memory"]} -object memory-backend-memfd,id=memory,size={_GUEST["memory"]},share=on
             -nodefaults -no-user-config -display none
             -kernel {self.image}/vmlinuz -initrd {self.image}/initrd
-            -drive file={self.image}/root.squashfs,if=none,id=root,format=raw,readonly=on -device virtio-blk-pci,drive=root
+            -drive file={self.image}/root.squashfs,if=none,id=root,format=raw,readonly=on
+            -device virtio-blk-pci,drive=root
             -qmp unix:{self.directory}/qmp,server=on,wait=off
             -chardev file,id=console,path={self.directory}/console.log -serial chardev:console
             -chardev socket,id=agent,path={self.directory}/agent,server=on,wait=off -serial chardev:agent""".split()
@@ -96,13 +99,14 @@ class Guest:
         """Output of a shell command in the guest; CommandFailed unless its status is 0."""
         return self.agent.run(command, timeout)
 
-    def start(self, name: str, command: str) -> None:
-        """Starts a program in the guest that stays; it finds its stdin open and silent."""
+    @contextmanager
+    def program(self, name: str, command: str) -> Iterator[None]:
+        """A program that runs meanwhile; it finds its stdin open and silent, its output is in /run/bg/NAME.log."""
         self.run(f"background start {name} {command}")
-
-    def stop_program(self, name: str) -> str:
-        """Ends a program that start() started; returns what it had said."""
-        return self.run(f"background stop {name}; cat /run/bg/{name}.log")
+        try:
+            yield
+        finally:
+            self.run(f"background stop {name}")
 
     def screendump(self, head: int = 0) -> Picture:
         """What QEMU's own display shows for an output of the device."""
@@ -130,5 +134,7 @@ class Guest:
     def __enter__(self) -> Guest:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

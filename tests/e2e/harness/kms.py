@@ -31,7 +31,7 @@ class Kms:
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
         self._commands = 0
-        guest.start("kms", "kms")
+        self._program = guest.program("kms", "kms")
 
     def do(self, command: str) -> None:
         """Runs one command; RuntimeError with the program's words when it fails."""
@@ -43,11 +43,9 @@ class Kms:
         if said != "ok":
             raise RuntimeError(f"kms {command}: {said}")
 
-    def close(self) -> None:
-        self._guest.stop_program("kms")
-
     def __enter__(self) -> Kms:
+        self._program.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._program.__exit__(None, None, None)

@@ -1,0 +1,47 @@
+"""The guests: the same image on QEMU's in-process device and on ours, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .harness.daemon import Daemon
+from .harness.desktop import Desktop
+from .harness.guest import Guest, guest_image
+from .harness.pair import Pair
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder boots a guest."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    return guest_image()
+
+
+@pytest.fixture(scope="module")
+def pair(image: Path, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Two booted guests. A module may say GUEST = {...}: keyword arguments of Guest."""
+    options: dict[str, Any] = getattr(request.module, "GUEST", {})
+    with ExitStack() as stack:
+        daemon = Daemon("--max-outputs", str(options.get("outputs", 1)))
+        stack.callback(daemon.close)
+        reference = stack.enter_context(Guest(image, **options))
+        ours = stack.enter_context(Guest(image, vhost_user=daemon.socket, **options))
+        for guest in (reference, ours):
+            guest.wait_boot()
+        yield Pair(reference, ours, daemon)
+
+
+@pytest.fixture(scope="module")
+def desktop() -> Iterator[Desktop]:
+    with Desktop() as running:
+        yield running
