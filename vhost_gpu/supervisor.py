@@ -6,7 +6,6 @@ It parses nothing of a guest's, so it lives on whatever becomes of a session.
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
 import logging
 import signal
@@ -23,7 +22,7 @@ from vhost_gpu.sessions import Session
 from vhost_gpu.spawn import SessionProcess, spawn
 from vhost_gpu.viewers import ViewerRouter
 
-ACCEPT_PAUSE = 1.0  # seconds without accepting after it failed for want of descriptors or memory
+ACCEPT_PAUSE = 1.0  # seconds without accepting after it failed: for want of descriptors or memory, mostly
 _ACCEPT_BATCH = 16
 
 _log = logging.getLogger("supervisor")
@@ -129,8 +128,6 @@ class Supervisor:
 
     def _pause_accepting(self, kind: str, accepted: Callable[[socket.socket], None], error: OSError) -> None:
         """The connection stays in the backlog and would wake us again at once."""
-        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-            raise error
         _log.error("cannot accept a %s connection: %s", kind, error.strerror)
         self._loop.remove_reader(self._resources.listeners[kind].sock)
         self._loop.call_later(ACCEPT_PAUSE, self._listen, kind, accepted)
