@@ -194,7 +194,8 @@ static int guest_wants_call(struct vg_queue *queue)
 
 void vg_ring_notify(struct vg_device *dev, struct vg_queue *queue)
 {
-    if (queue->unsignalled == 0 || queue->generation != dev->memory.generation)
+    /* Without a call eventfd the completions stay to be told: one may come, and the guest may sleep until then. */
+    if (queue->unsignalled == 0 || queue->call_fd < 0 || queue->generation != dev->memory.generation)
         return;
     uint64_t faults = vg_mem_faults(dev);
     atomic_thread_fence(memory_order_seq_cst);
