@@ -19,6 +19,17 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 build: $(VENV)/.installed
 	$(BIN)/python setup.py --quiet build_ext --inplace
 
+# ---- the demo: a real guest's screen in the viewer ----------------------------------------------------------------
+
+.PHONY: demo guest
+demo: build
+	scripts/setup-packages demo
+	$(BIN)/python scripts/demo
+
+guest:
+	scripts/setup-packages guest
+	scripts/build-guest demo
+
 # ---- tests: make test runs all of them and sets up what they need -------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest

@@ -75,10 +75,15 @@ def test_directfb_on_fbdev(pair: Pair) -> None:
         assert not difference(pair.daemon.screenshot(), shown)
 
 
-@pytest.mark.parametrize("program", ["kmscube", "kmscube --atomic"])
-def test_kmscube(pair: Pair, program: str) -> None:
-    with pair.program("kmscube", program):
+def test_kmscube(pair: Pair) -> None:
+    with pair.program("kmscube", "kmscube"):
         check_moving_program(pair, "kmscube", 0.05)
+
+
+def test_kmscube_with_atomic_modesetting_shows_nothing_on_either(pair: Pair) -> None:
+    """It needs native fences, which the software renderer lacks: it ends at once, with the same words."""
+    said = pair.run("sleep 30 | timeout 20 kmscube --atomic 2>&1 | tail -n 1")
+    assert said[0] == said[1] != ""
 
 
 @pytest.mark.parametrize("program", ["glmark2-drm", "glmark2-es2-drm"])
