@@ -283,7 +283,7 @@ class Frame(Message):
     y: int
     """Where the scanout begins in the image, in pixels."""
     skipped: int
-    """Frames that this viewer missed since the last."""
+    """Frames that this viewer missed since the last; what the guest flushes in one go counts as one."""
     damage: tuple[Rect, ...]
     """What changed since the last frame sent to this viewer, at most 32, relative to the scanout."""
 
@@ -332,7 +332,7 @@ class CursorImage(Message):
 
 @dataclass(frozen=True, slots=True)
 class CursorPos(Message):
-    """The cursor's position."""
+    """Where the upper left corner of the cursor's picture is, as the guest's driver gives it (not its hot spot)."""
 
     TYPE = MessageType.CURSOR_POS
     _BODY = struct.Struct("<III")

@@ -39,6 +39,8 @@ class _Scanout:
     """Last FRAME sent."""
     damage: Region = field(default_factory=Region)
     dirty: bool = True
+    skipped: int = 0
+    """Frames that came while another was still unanswered."""
     held: int = 0
     """Image of the unanswered frame; 0: none."""
     held_since: float = 0.0
@@ -112,6 +114,8 @@ class ViewerSink:
         """Adds damage; the frame goes out as soon as the last one was answered."""
         if scanout < len(self._scanouts):
             state = self._scanouts[scanout]
+            # Frames are counted here, not by sequence numbers: a guest may flush one picture in many rectangles.
+            state.skipped += state.dirty and bool(state.sequence)
             state.dirty = True
             state.damage.update(damage)
             self._pump()
@@ -243,7 +247,6 @@ class ViewerSink:
 
     def _send_picture(self, index: int, state: _Scanout, frame: Frame) -> bool:
         damage = state.damage.take()
-        skipped = max(frame.sequence - state.sequence - 1, 0) if state.sequence else 0
         message = vp.Frame(
             scanout=index,
             format=frame.format,
@@ -253,7 +256,7 @@ class ViewerSink:
             image=frame.image,
             x=frame.x,
             y=frame.y,
-            skipped=min(skipped, 0xFFFFFFFF),
+            skipped=min(state.skipped, 0xFFFFFFFF),
             damage=tuple(WireRect(*rect) for rect in damage),
         )
         if not self._try_send(message):
@@ -263,6 +266,7 @@ class ViewerSink:
         state.held, state.held_since = frame.image, self._loop.time()
         state.sequence = frame.sequence
         state.dirty = False
+        state.skipped = 0
         return True
 
     def _send_cursor(self, index: int, state: _Scanout) -> bool:
