@@ -141,7 +141,7 @@ async def running(
             yield Running(session, control, gpu)
         finally:
             gpu.close()
-    assert not shown.violations
+    assert shown.violations == []
 
 
 @asynccontextmanager
