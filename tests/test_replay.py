@@ -1,7 +1,6 @@
 """Inputs that hurt other devices, replayed against a whole session (docs/replay.md says which test is which row's)."""
 
 import asyncio
-import gc
 import os
 import struct
 from collections.abc import Sequence
@@ -109,7 +108,6 @@ async def test_the_second_scanout_of_a_device_with_one() -> None:
 
 async def _settled(kit: Running) -> tuple[int, int]:
     await kit.vmm.get_features()
-    gc.collect()  # of earlier tests
     return kit.session.device.hostmem_used, open_fds()
 
 

@@ -1,9 +1,11 @@
 """The session as a whole: real guest, real sockets, every VMM's order; reboot, stop and continue, the end."""
 
 import asyncio
-import gc
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -430,7 +432,6 @@ async def test_a_session_leaves_no_descriptor_behind(order: str) -> None:
     for _ in range(3):
         await _one_life(order)
         await asyncio.sleep(0)  # the guest's display closes its end in the next turn
-        gc.collect()  # a session's parts know each other
         counts.append(open_fds())
     assert counts[1] == counts[2]
 
@@ -478,3 +479,49 @@ async def test_the_session_is_made_of_its_own_parts() -> None:
     session.close()
     session.close()
     ours.close()
+
+
+SCRIPT = """
+import asyncio, sys, uvloop
+from tests.vhost_gpu import sessionkit as kit
+from vhost_gpu import log
+
+async def picture():
+    async with kit.running(ORDER) as running:
+        with running.viewer() as viewer:
+            await kit.shown(running.gpu, colour=(1, 2, 3))
+            await viewer.wait(kit.viewed((1, 2, 3)))
+            await running.gpu.reset()
+            await running.gpu.start()
+
+async def fault():
+    log.setup(level="error", name="session-1")
+    asyncio.get_running_loop().call_soon(lambda: 1 // 0)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+uvloop.run(WHAT())
+"""
+
+
+def _python(what: str, order: str = "qemu", *options: str) -> subprocess.CompletedProcess[str]:
+    script = SCRIPT.replace("WHAT", what).replace("ORDER", repr(order))
+    root = Path(__file__).parents[2]
+    command = [sys.executable, *options, "-c", script]
+    return subprocess.run(
+        command, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_nothing_relies_on_asserts(order: str) -> None:
+    done = _python("picture", order, "-O")
+    assert done.returncode == 0, done.stderr
+
+
+def test_exceptions_in_callbacks_are_logged_with_their_traceback() -> None:
+    """Every line of it is a line of the log."""
+    lines = _python("fault").stderr.splitlines()
+    assert any("ZeroDivisionError" in line for line in lines)
+    assert any("Traceback" in line for line in lines)
+    assert all("error session-1: " in line for line in lines)
