@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -13,6 +14,35 @@ from PIL import ImageGrab
 from .daemon import REPO, environment
 from .picture import Picture
 from .waiting import wait_until
+
+
+class _ClientMessage(ctypes.Structure):
+    """XClientMessageEvent of Xlib.h, padded to the size of an XEvent."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("serial", ctypes.c_ulong),
+        ("send_event", ctypes.c_int),
+        ("display", ctypes.c_void_p),
+        ("window", ctypes.c_ulong),
+        ("message_type", ctypes.c_ulong),
+        ("format", ctypes.c_int),
+        ("data", ctypes.c_long * 5),
+        ("pad", ctypes.c_long * 24),
+    )
+
+
+def _send_delete(display_name: str, window: int) -> None:
+    """Sends WM_PROTOCOLS with WM_DELETE_WINDOW, which no version of xdotool in Debian 12 does."""
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    x11.XInternAtom.restype = ctypes.c_ulong
+    display = ctypes.c_void_p(x11.XOpenDisplay(display_name.encode()))
+    protocols, delete = (x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+    client_message = 33  # X.h
+    event = _ClientMessage(type=client_message, window=window, message_type=protocols, format=32, data=(delete,))
+    x11.XSendEvent(display, ctypes.c_ulong(window), 0, 0, ctypes.byref(event))
+    x11.XCloseDisplay(display)
 
 
 class Desktop:
@@ -48,6 +78,16 @@ class Desktop:
         )
         values = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         return int(values["X"]), int(values["Y"]), int(values["WIDTH"]), int(values["HEIGHT"])
+
+    def close_window(self, name: str) -> None:
+        """Asks the window whose title holds name to close, as a window manager's close button does (ICCCM 4.2.8.1)."""
+        found = subprocess.run(
+            ["xdotool", "search", "--onlyvisible", "--name", name],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        _send_delete(self.display, int(found.stdout.split()[0]))
 
     def close(self) -> None:
         self.process.terminate()
