@@ -251,6 +251,11 @@ class ControlChannel:
         except (BlockingIOError, InterruptedError):
             if drained:  # somebody else still has the peer's end: what isn't here yet doesn't count
                 self.close()
+        except ConnectionResetError:
+            # The peer closed with something of ours unread. The kernel says so once; then comes what the peer had
+            # sent before, and the end. uvloop watches a socket with an error no longer: read on here.
+            while not self._closed:
+                self._readable()
         except (PeerError, OSError) as error:
             self._fail(error)
 

@@ -85,9 +85,10 @@ class Session:
             viewer_sink.refuse(connection)
             return
         sink = viewer_sink.ViewerSink(
-            self._loop, connection, self.device.screens, self._config.name, ALL_SCANOUTS, self._viewers.discard
+            self._loop, connection, self.device.screens, self._config.name, ALL_SCANOUTS, self._viewer_gone
         )
         self._viewers.add(sink)
+        self._control.send_viewers(len(self._viewers))
         sink.start()
 
     # ---- SessionHooks
@@ -141,6 +142,10 @@ class Session:
             self._displays.vmm = None
             self.hold("display", [])
 
+    def _viewer_gone(self, viewer: "ViewerSink") -> None:
+        self._viewers.discard(viewer)
+        self._control.send_viewers(len(self._viewers))
+
     def _vmm_gone(self, reason: str) -> None:
         if not self.ended.done():
             self.ended.set_result(reason)
@@ -190,7 +195,7 @@ class SessionProcess:
 
     def _start(self, message: dict[str, Any], fds: list[int]) -> None:
         config = SessionConfig.from_message(message)
-        log.setup(level=config.log_level, name=config.name)
+        log.setup(config.log_level, config.log_format, config.name)
         connection = socket.socket(fileno=fds[0])
         self._session = Session(config, connection, self._channel)
         self._session.ended.add_done_callback(lambda ended: self._stop(ended.result() or "the VMM closed it"))

@@ -270,3 +270,13 @@ def test_state_parts_that_are_no_json_are_left_out():
     store.accept({"type": "state", "key": "display", "value": {"open": True}})
     assert store.describe() == {"display": {"open": True}}
     assert store.sizes() == {"memory": 1, "display": 13}
+
+
+async def test_a_peer_that_closes_with_something_unread_has_its_last_word_heard(raw_and_end):
+    raw, end = raw_and_end
+    end.channel.send_ping(1)  # never read: the kernel reports ECONNRESET when the peer closes
+    raw.send(json.dumps({"type": "ended", "reason": "done"}).encode())
+    raw.close()
+    message, _ = await end.received.get()
+    assert message["reason"] == "done"
+    assert await end.closed is None
