@@ -12,8 +12,9 @@ from typing import Any
 
 from protocol.errors import PeerError
 
-TIME_LIMIT = 0.5
-"""Seconds that a guest may be kept waiting for its VMM."""
+TIME_LIMIT = 2.0
+"""Seconds that a guest may be kept waiting for its VMM. A busy host's QEMU was seen to need more than half a second;
+Linux gives up after five (virtio_gpu_init)."""
 MAX_UNANSWERED = 64
 """Questions without an answer after which the VMM is asked no more."""
 
