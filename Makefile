@@ -46,10 +46,10 @@ lint: build
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Without the VMM's and systemd's marks; once on uvloop, once on plain asyncio in debug mode.
+# Everything but the real guests; once on uvloop, once on plain asyncio in debug mode.
 unit: build
 	VHOST_GPU_TEST_LOOP=uvloop $(PYTEST) -q -m "not e2e"
-	VHOST_GPU_TEST_LOOP=asyncio $(PYTEST) -q -m "not e2e and not systemd" tests/vhost_gpu tests/replay
+	VHOST_GPU_TEST_LOOP=asyncio $(PYTEST) -q -m "not e2e and not systemd" tests/vhost_gpu tests/test_replay.py
 
 sanitize: build
 	tests/sanitize
