@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import mmap
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 from protocol import viewer as vp
 from protocol.virtio_gpu import Format, Rect
+from tests.vhost_gpu.guestkit import open_fds as open_fds
 from vhost_gpu.control import SessionConfig
 from vhost_gpu.guest.display import VmmDisplay
 from vhost_gpu.guest.driver import LINUX_FEATURES, GuestGpu
@@ -334,9 +334,3 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0)
-
-
-def open_fds() -> int:
-    """How many descriptors this process has open, those of dead objects not counted."""
-    gc.collect()
-    return len(os.listdir("/proc/self/fd"))
