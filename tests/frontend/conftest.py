@@ -11,23 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.frontend.fakedaemon import FakeDaemon
-from tests.frontend.xscreen import SCREEN, ViewerProcess, XScreen
+from tests.frontend.xscreen import ViewerProcess, XScreen, x_server
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def xscreen() -> Iterator[XScreen]:
-    reader, writer = os.pipe()
-    size = f"{SCREEN[0]}x{SCREEN[1]}x24"
-    command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", size, "-nolisten", "tcp", "-noreset"]
-    server = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
-    os.close(writer)
-    with open(reader) as numbers:
-        number = numbers.readline().strip()
-    yield XScreen(f":{number}")
-    server.terminate()
-    server.wait()
+    with x_server() as screen:
+        yield screen
 
 
 @pytest.fixture

@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import re
 import signal
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from protocol.errors import ConfigError
+from tests.frontend.xscreen import x_server
 from vhost_gpu.guest.demo import DemoOptions, main, parse
 from vhost_gpu.guest.processes import private_daemon, program
 from vhost_gpu.guest.vmm import VmmConnection, VmmError
@@ -132,3 +136,16 @@ async def test_a_program_is_gone_on_leaving():
     async with program(["-c", "import time; time.sleep(1000)"]) as running:
         pass
     assert await running.wait() == -signal.SIGTERM
+
+
+def test_closing_the_viewer_ends_the_demo() -> None:
+    command = [sys.executable, "-m", "vhost_gpu.guest.demo", "--size", "320x200"]
+    with x_server() as screen:
+        demo = subprocess.Popen(command, env={**os.environ, **screen.environment}, stdout=subprocess.PIPE, text=True)
+        screen.wait_for_window("320x200")
+        screen.key("ctrl+alt+q")
+        said, _ = demo.communicate(timeout=60)
+        assert demo.returncode == 0
+        assert "frames/s" in said
+        (socket_path,) = re.findall(r"the picture is on (\S+)", said)
+        assert not Path(socket_path).parent.exists()
