@@ -84,10 +84,10 @@ class Virtqueue:
         return self._info
 
     @property
-    def running(self) -> bool:
-        """Started, enabled and sound."""
+    def active(self) -> bool:
+        """Started and enabled, sound or not: a queue found broken says so at its next drain."""
         info = self.describe()
-        return bool(info.started and info.enabled and not info.broken)
+        return bool(info.started and info.enabled)
 
     @property
     def reason(self) -> str:

@@ -44,7 +44,7 @@ class QueuePump:
     def refresh(self) -> None:
         """Takes note of a queue that was started, enabled, stopped or got another eventfd; serves it if it runs."""
         self._unwatch()
-        if self._queue.running and not self._outstanding:
+        if self._queue.active and not self._outstanding:
             self._timer = self._loop.call_soon(self._turn)
             self._watch()
 

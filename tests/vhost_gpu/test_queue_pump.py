@@ -142,7 +142,7 @@ class BusyQueue:
         return virtqueue.AGAIN
 
     def stop(self) -> None:
-        self.running = False
+        self.active = False
 
     def notify(self) -> None:
         pass
