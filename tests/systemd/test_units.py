@@ -121,7 +121,11 @@ async def _first_frame(viewer: socket.socket) -> vp.Frame:
         async with asyncio.timeout(LIMIT):
             while True:
                 await readable.wait()
-                packet, fds, _, _ = socket.recv_fds(viewer, vp.MAX_PACKET, 1)
+                try:
+                    packet, fds, _, _ = socket.recv_fds(viewer, vp.MAX_PACKET, 1)
+                except BlockingIOError:
+                    readable.clear()
+                    continue
                 message = vp.decode_from_daemon(packet, fds)
                 for fd in fds:
                     os.close(fd)

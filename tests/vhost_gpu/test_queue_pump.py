@@ -130,7 +130,7 @@ class BusyQueue:
     """A queue that never runs empty, whose kick eventfd stays readable."""
 
     index = 0
-    running = True
+    active = True
     reason = ""
 
     def __init__(self) -> None:
