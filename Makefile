@@ -52,7 +52,7 @@ unit: build
 	VHOST_GPU_TEST_LOOP=asyncio $(PYTEST) -q -m "not e2e and not systemd" tests/vhost_gpu tests/test_replay.py
 
 sanitize: build
-	tests/sanitize
+	PYTHON=$(CURDIR)/$(BIN)/python tests/sanitize
 
 fuzz:
 	fuzz/run $(FUZZ_SECONDS)
