@@ -15,6 +15,8 @@ from protocol.errors import PeerError
 TIME_LIMIT = 2.0
 """Seconds that a guest may be kept waiting for its VMM. A busy host's QEMU was seen to need more than half a second;
 Linux gives up after five (virtio_gpu_init)."""
+SILENT_TIME_LIMIT = 0.2
+"""Seconds for a VMM that left the last question unanswered: a mute one must not cost its guest the full time twice."""
 MAX_UNANSWERED = 64
 """Questions without an answer after which the VMM is asked no more."""
 
@@ -40,6 +42,7 @@ class DisplayRequests:
     def __init__(self, loop: asyncio.AbstractEventLoop, time_limit: float = TIME_LIMIT) -> None:
         self._loop = loop
         self._time_limit = time_limit
+        self._silent = False
         self._questions: deque[_Question] = deque()
 
     @property
@@ -50,7 +53,8 @@ class DisplayRequests:
     def ask(self, reply: type[Any], callback: Callback) -> None:
         """Notes a question that was sent; ``callback`` gets the reply message, or None, exactly once."""
         question = _Question(reply, callback)
-        question.timer = self._loop.call_later(self._time_limit, self._give_up, question)
+        limit = min(self._time_limit, SILENT_TIME_LIMIT) if self._silent else self._time_limit
+        question.timer = self._loop.call_later(limit, self._give_up, question)
         self._questions.append(question)
 
     def answer(self, reply: Any) -> None:
@@ -66,6 +70,7 @@ class DisplayRequests:
             matches = isinstance(reply, question.reply)
             self._settle(question, reply if matches else None)
             if matches:
+                self._silent = False
                 return
         raise PeerError(f"unasked {type(reply).__name__}")
 
@@ -81,6 +86,7 @@ class DisplayRequests:
 
     def _give_up(self, question: _Question) -> None:
         # It stays in the queue: its answer may still come, and must not be taken for a later question's.
+        self._silent = True
         self._settle(question, None)
 
     def _settle(self, question: _Question, reply: Any) -> None:

@@ -90,3 +90,20 @@ async def test_too_many_open_questions() -> None:
     assert requests.mute
     requests.close()
     assert not requests.mute
+
+
+async def test_a_silent_vmm_is_given_less_time_until_it_speaks() -> None:
+    loop = asyncio.get_running_loop()
+    requests = DisplayRequests(loop, time_limit=0)
+    silence = loop.create_future()
+    requests.ask(A, silence.set_result)
+    assert await silence is None
+    requests._time_limit = 3600
+    answers = [loop.create_future(), loop.create_future()]
+    requests.ask(A, answers[0].set_result)
+    assert await answers[0] is None, "an hour was not waited for"
+    requests.ask(A, answers[1].set_result)
+    for _ in range(3):
+        requests.answer(A())
+    assert answers[1].done()
+    assert not requests._silent
