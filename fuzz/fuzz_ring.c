@@ -355,7 +355,8 @@ static void look(struct guest *guest, uint32_t scanout)
     vg_queue_info info;
 
     while (vg_resource_next(guest->dev, resource.id, &resource))
-        vg_resource_read(guest->dev, resource.id, 0, 0, resource.width, 1, row, sizeof(row));
+        if (resource.width <= sizeof(row) / 4) /* a guest may ask for far wider ones */
+            vg_resource_read(guest->dev, resource.id, 0, 0, resource.width, 1, row, sizeof(row));
     vg_queue_describe(guest->dev, scanout, &info);
     vg_take_dirty(guest->dev);
     vg_cursor_describe(guest->dev, scanout, &cursor);
