@@ -37,8 +37,9 @@ def show(pair: Pair, seed: int) -> None:
 
 def test_interrupts_beside_an_xhci_keyboard(pair: Pair) -> None:
     guest = pair.ours
-    names = guest.run("grep -l 'USB Keyboard' /sys/class/input/event*/device/name")
-    keyboard = f"cat /dev/input/{names.split('/')[4]}"
+    find = "grep -l 'USB Keyboard' /sys/class/input/event*/device/name || true"
+    wait_until(lambda: guest.run(find), 30, "the keyboard: a USB device turns up after the boot")
+    keyboard = f"cat /dev/input/{guest.run(find).split('/')[4]}"
     before = interrupts(pair)
     with guest.program("keys", keyboard), Kms(guest) as kms:
         kms.do("show 0 1024 768 1")
