@@ -78,6 +78,7 @@ class Fake:
                 time.sleep(1000)
             case b"g":
                 self.control.send(b"garbage")
+                time.sleep(1000)  # only a kill ends it: not the supervisor's end of the channel closing first
             case b"c":
                 self.control.close()
                 time.sleep(1000)
