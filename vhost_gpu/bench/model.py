@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number that a scenario gives. ``limit``: the name of the same run's figure that says what the machine allows."""
+    """A number that a scenario gives. ``limit``: the same run's figure that says what the machine allows, by name."""
 
     name: str
     title: str

@@ -1,0 +1,177 @@
+"""The C loop over one virtqueue: what a driver would do, at the speed of a driver (``core/run.c``)."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from protocol.virtio_gpu import HEADER_SIZE, Command, ResponseType
+from vhost_gpu.bench._loop import ffi, lib
+from vhost_gpu.bench.model import BenchError
+from vhost_gpu.guest.memory import PAGE, GuestMemory
+from vhost_gpu.guest.ring import DriverRing
+
+if TYPE_CHECKING:
+    from vhost_gpu.bench._loop import CData
+
+ARENA_SIZE = 64 * PAGE
+MAX_LATENCIES = 1 << 20
+
+_ENDS = {
+    errno.EPIPE: "the back-end has closed the connection",
+    errno.ETIMEDOUT: "the back-end has not answered for ten seconds",
+    errno.EPROTO: "the back-end returned a chain that was not out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A command as it will be sent: at most 64 bytes, room for the reply (0: none), the answer that is no error."""
+
+    request: bytes
+    reply_length: int = HEADER_SIZE
+    expect: int = ResponseType.OK_NODATA
+
+
+def prepare(
+    *commands: Command, reply_length: int = HEADER_SIZE, expect: int = ResponseType.OK_NODATA
+) -> tuple[Prepared, ...]:
+    """An operation of ``commands``."""
+    return tuple(Prepared(command.encode(), reply_length, expect) for command in commands)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run went. ``latencies``: nanoseconds of each operation, at most 2^20 of them, sorted."""
+
+    operations: int
+    commands: int
+    kicks: int
+    interrupts: int
+    seconds: float
+    latencies: list[int] = field(repr=False)
+
+    @property
+    def rate(self) -> float:
+        """Operations a second."""
+        return self.operations / self.seconds
+
+    def percentile_us(self, percent: float) -> float:
+        """A percentile of the latencies in microseconds."""
+        return percentile(self.latencies, percent) / 1000
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The smallest value that ``percent`` of the values do not exceed. ValueError when there are none."""
+    if not ordered:
+        raise ValueError("no values")
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+class Stop:
+    """Tells runs in other threads to end."""
+
+    def __init__(self) -> None:
+        self.flag = ffi.new("int *")
+
+    def set(self) -> None:
+        """Ends them after the operations that are in flight."""
+        self.flag[0] = 1
+
+
+class QueueLoop:
+    """Drives ``ring`` in C from here on: whoever set it up has nothing in flight and leaves it alone."""
+
+    def __init__(self, memory: GuestMemory, ring: DriverRing, kick: int, call: int, peer: int) -> None:
+        """``kick``, ``call``: the queue's eventfds; ``peer``: the vhost-user socket, whose end ends a run."""
+        if ring.in_flight:
+            raise ValueError("a queue with commands in flight")
+        arena = memory.alloc(ARENA_SIZE)
+        self._views = [
+            ffi.from_buffer("uint8_t[]", memory.view(gpa, size), require_writable=True)
+            for gpa, size in (
+                (ring.desc_gpa, 16 * ring.size),
+                (ring.avail_gpa, 6 + 2 * ring.size),
+                (ring.used_gpa, 6 + 8 * ring.size),
+                (arena, ARENA_SIZE),
+            )
+        ]
+        desc, avail, used, buffers = self._views
+        self._queue = ffi.new("vb_queue *")
+        queue = self._queue
+        queue.size, queue.indirect, queue.event_idx = ring.size, ring.indirect, ring.event_idx
+        queue.desc, queue.avail, queue.used = desc, avail, used
+        queue.kick_fd, queue.call_fd, queue.peer_fd = kick, call, peer
+        queue.arena, queue.arena_gpa, queue.arena_size = buffers, arena, ARENA_SIZE
+        queue.next_avail = queue.published = ring.avail_idx
+        queue.last_used = ring.last_used
+
+    def run(
+        self,
+        operations: Sequence[Sequence[Prepared]],
+        *,
+        depth: int = 1,
+        seconds: float = 0.0,
+        count: int = 0,
+        interval: float = 0.0,
+        stop: Stop | None = None,
+    ) -> Run:
+        """Sends ``operations`` one after another, over and over, ``depth`` in flight, each of equally many commands.
+
+        Ends after ``seconds`` or ``count`` operations, whichever is there and first, or at ``stop``. ``interval``:
+        seconds from one begin to the next. Raises BenchError when the device ends, hangs, or answers with an error.
+        """
+        commands = _commands(operations)
+        room = min(count or MAX_LATENCIES, MAX_LATENCIES)
+        latencies = ffi.new("uint64_t[]", room)
+        job = ffi.new("vb_job *")
+        job.commands, job.variants, job.per_op = commands, len(operations), len(operations[0])
+        job.depth, job.max_ops, job.max_ns = depth, count, int(seconds * 1e9)
+        job.interval_ns, job.stop = int(interval * 1e9), ffi.NULL if stop is None else stop.flag
+        job.latency, job.latency_room = latencies, room
+        result = ffi.new("vb_result *")
+        _check(lib.vb_run(self._queue, job, result), result)
+        return Run(
+            result.operations,
+            result.commands,
+            result.kicks,
+            result.interrupts,
+            result.ns / 1e9,
+            sorted(ffi.unpack(latencies, result.latencies)),
+        )
+
+
+def _commands(operations: Sequence[Sequence[Prepared]]) -> CData:
+    lengths = {len(operation) for operation in operations}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError("operations of one length are wanted")
+    flat = [command for operation in operations for command in operation]
+    commands = ffi.new("vb_command[]", len(flat))
+    for into, command in zip(commands, flat, strict=True):
+        ffi.buffer(into.request)[: len(command.request)] = command.request
+        into.length = len(command.request)
+        into.reply_length = command.reply_length
+        into.expect = command.expect
+    return commands
+
+
+def _check(error: int, result: CData) -> None:
+    if error == -errno.EINVAL:
+        raise ValueError("that many commands do not fit the queue")
+    if error:
+        raise BenchError(_ENDS.get(-error, os.strerror(-error)))
+    if result.errors:
+        raise BenchError(
+            f"{result.errors} of {result.commands} commands failed, the first with {_type_name(result.error_type)}"
+        )
+
+
+def _type_name(type_: int) -> str:
+    try:
+        return ResponseType(type_).name
+    except ValueError:
+        return f"{type_:#x}"
