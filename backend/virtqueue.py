@@ -14,7 +14,7 @@ BROKEN: int = lib.VG_DRAIN_BROKEN
 
 
 class Virtqueue:
-    """A split virtqueue.
+    """A virtqueue, split or packed: the features that are in force when it starts decide.
 
     Eventfds are owned here: replacing or stopping closes the earlier one.
 
@@ -30,26 +30,29 @@ class Virtqueue:
         self.call_fd = -1
         self.err_fd = -1
         self._info = ffi.new("vg_queue_info *")
+        self._base = ffi.new("uint32_t *")
         self.request = ffi.new("vg_request *")
 
     def set_num(self, num: int) -> None:
-        """SET_VRING_NUM. Raises PeerError when it is not a power of two up to 1024."""
+        """SET_VRING_NUM. Raises PeerError when it is not in 1..1024; a split ring breaks unless it is a power of two."""
         self._check(lib.vg_queue_set_num(self._core, self.index, num), f"queue size {num}")
 
     def set_addr(self, desc: int, avail: int, used: int) -> None:
-        """SET_VRING_ADDR, in VMM addresses. Raises PeerError when they are not aligned."""
+        """SET_VRING_ADDR, in VMM addresses. Raises PeerError when they are not aligned.
+
+        Of a packed ring: descriptor ring, driver and device event suppression.
+        """
         self._check(lib.vg_queue_set_addr(self._core, self.index, desc, avail, used), "ring addresses")
 
     def set_base(self, base: int) -> None:
-        """SET_VRING_BASE. Raises PeerError when it is not a 16-bit index."""
-        if not 0 <= base <= 0xFFFF:
-            raise PeerError(f"queue {self.index}: ring base {base}")
-        self._check(lib.vg_queue_set_base(self._core, self.index, base), f"ring base {base}")
+        """SET_VRING_BASE, 32 bits: an index, or both indices and wrap counters of a packed ring."""
+        self._check(lib.vg_queue_set_base(self._core, self.index, base), f"ring base {base:#x}")
 
     @property
     def base(self) -> int:
-        """The next available index to be read."""
-        return int(lib.vg_queue_get_base(self._core, self.index))
+        """Where the queue is, in the same form: the answer to GET_VRING_BASE."""
+        lib.vg_queue_get_base(self._core, self.index, self._base)
+        return int(self._base[0])
 
     def set_kick(self, fd: int) -> None:
         """Takes over the eventfd by which the guest kicks (-1: none, it is polled)."""

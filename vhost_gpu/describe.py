@@ -69,7 +69,7 @@ def describe(device: Device, handler: VhostUserHandler) -> State:
             "desc": info.desc,
             "avail": info.avail,
             "used": info.used,
-            "base": info.last_avail,
+            "base": info.base,
             "started": bool(info.started),
             "enabled": bool(info.enabled),
             "eventfds": [queue.kick_fd >= 0, queue.call_fd >= 0, queue.err_fd >= 0],

@@ -20,6 +20,8 @@ from vhost_gpu.queue_pump import QueuePump
 VIRTIO_RING_F_INDIRECT_DESC = 28
 VIRTIO_RING_F_EVENT_IDX = 29
 VIRTIO_F_VERSION_1 = 32
+VIRTIO_F_RING_PACKED = 34
+VIRTIO_F_IN_ORDER = 35
 VIRTIO_F_RING_RESET = 40
 
 FEATURES = sum(
@@ -30,10 +32,16 @@ FEATURES = sum(
         VIRTIO_RING_F_EVENT_IDX,
         vu.F_PROTOCOL_FEATURES,
         VIRTIO_F_VERSION_1,
+        VIRTIO_F_RING_PACKED,
+        VIRTIO_F_IN_ORDER,
         VIRTIO_F_RING_RESET,
     )
 )
 """The answer to GET_FEATURES. Other bits are accepted all the same: QEMU passes on what its guest acknowledged."""
+
+_FIRST_SPLIT_BASE = 0
+_FIRST_PACKED_BASE = 0x80008000
+"""Where a packed ring begins: both indices 0, both wrap counters 1 (virtio 1.3, 2.8.1)."""
 
 # Not offered, each for a reason: LOG_SHMFD (QEMU would let a guest migrate without its GPU), INBAND_NOTIFICATIONS and
 # XEN_MMAP (QEMU acknowledges them without being able to use them), STATUS (QEMU half uses it), INFLIGHT_SHMFD (QEMU
@@ -87,6 +95,7 @@ class VhostUserHandler:
         self._hooks = hooks
         self._memory_fds: dict[Region, int] = {}
         self._backend_fd = -1
+        self._told_base = -1  # what GET_VRING_BASE answered last for the control queue, until it is set; -1: nothing
         self.features = 0
         self.protocol_features = 0
 
@@ -213,11 +222,19 @@ class VhostUserHandler:
             self._hooks.publish()
         self._pumps[state.index].stop()
         queue.set_base(state.num)
+        if state.index == CONTROL_QUEUE:
+            self._told_base = -1
 
     def _is_silent_reset(self, queue: Virtqueue, base: int) -> bool:
-        """Whether a ring that begins again at 0 is the only sign of a device reset (VMMs without RESET_DEVICE)."""
+        """Whether a ring that begins anew is the only sign of a device reset (VMMs without RESET_DEVICE).
+
+        It is none where the queue happened to stand at its beginning when the VMM asked: then it just goes on.
+        """
         tells_resets = self.protocol_features >> vu.ProtocolFeature.RESET_DEVICE & 1
-        return queue.index == CONTROL_QUEUE and not tells_resets and base == 0 and queue.base != 0
+        first = _FIRST_PACKED_BASE if self.features >> VIRTIO_F_RING_PACKED & 1 else _FIRST_SPLIT_BASE
+        if queue.index != CONTROL_QUEUE or tells_resets or base != first:
+            return False
+        return self._told_base != first and queue.describe().completed > 0
 
     def _get_vring_base(self, message: vu.Message) -> vu.Payload:
         state = _state(message)
@@ -225,6 +242,8 @@ class VhostUserHandler:
         self._hooks.settle()  # a command that waits for the VMM's answer must not be lost: nobody would send it again
         self._pumps[state.index].stop()
         self._hooks.state_changed()
+        if state.index == CONTROL_QUEUE:
+            self._told_base = queue.base
         return vu.VringState(state.index, queue.base)
 
     def _set_vring_kick(self, message: vu.Message) -> None:

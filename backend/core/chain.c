@@ -1,130 +1,8 @@
-/*
- * Descriptor chains: walking and checking them, reading the request, keeping one for the caller, writing replies.
- *
- * Every descriptor is copied before it is looked at, since the guest may change it meanwhile.
- */
+/* Descriptor chains once they were walked (walk.c): reading the request, keeping one for the caller, writing replies. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "vg_internal.h"
-
-/* ---- walking ---- */
-
-/* A descriptor table: host where it is contiguous (the ring's own always is), else by guest-physical address. */
-struct table {
-    const uint8_t *host;
-    uint64_t gpa;
-    uint32_t size;
-};
-
-static void fetch(struct vg_device *dev, const struct table *table, uint32_t index, struct vring_desc *out)
-{
-    uint64_t at = (uint64_t)index * sizeof(*out);
-    if (table->host == NULL) {
-        vg_mem_read(dev, table->gpa + at, out, sizeof(*out)); /* the table was checked to be inside memory */
-        return;
-    }
-    memcpy(out, table->host + at, sizeof(*out));
-    atomic_signal_fence(memory_order_seq_cst); /* see vg_mem_read */
-}
-
-int vg_walk_grow(struct vg_walk *walk)
-{
-    uint32_t capacity = walk->capacity ? walk->capacity * 2 : 64;
-    struct vg_segment *segments = realloc(walk->segments, capacity * sizeof(*segments));
-    if (segments == NULL)
-        return -1;
-    walk->segments = segments;
-    walk->capacity = capacity;
-    return 0;
-}
-
-/* The order is checked for empty buffers too; their address is nobody's business. */
-static const char *add(struct vg_device *dev, struct vg_walk *walk, const struct vring_desc *desc)
-{
-    int writable = (desc->flags & VRING_DESC_F_WRITE) != 0;
-    if (walk->seen_writable && !writable)
-        return "readable buffer after a writable one";
-    walk->seen_writable = writable;
-    if (desc->len == 0)
-        return NULL;
-    if (walk->readable + walk->writable + desc->len > VG_MAX_CHAIN_BYTES)
-        return "longer than 2^32 bytes";
-    if (!vg_mem_covers(dev, desc->addr, desc->len))
-        return "buffer outside memory";
-    if (walk->count == walk->capacity && vg_walk_grow(walk) < 0)
-        return "no memory to follow it";
-    walk->segments[walk->count++] = (struct vg_segment){.gpa = desc->addr, .len = desc->len};
-    if (writable) {
-        walk->writable += desc->len;
-    } else {
-        walk->readable += desc->len;
-        walk->readable_count = walk->count;
-    }
-    return NULL;
-}
-
-/* Follows the table from index on to the end of the chain, or to an indirect descriptor; *last is what it ended at. */
-static const char *follow(struct vg_device *dev, struct vg_walk *walk, const struct table *table, uint32_t index,
-                          struct vring_desc *last)
-{
-    for (uint32_t steps = 0;; steps++) {
-        if (index >= table->size)
-            return "descriptor index out of range";
-        if (steps == table->size)
-            return "loop";
-        fetch(dev, table, index, last);
-        if (last->flags & VRING_DESC_F_INDIRECT)
-            return NULL;
-        const char *why = add(dev, walk, last);
-        if (why != NULL || !(last->flags & VRING_DESC_F_NEXT))
-            return why;
-        index = last->next;
-    }
-}
-
-static const char *open_indirect(struct vg_device *dev, const struct vg_queue *queue, const struct vring_desc *desc,
-                                 struct table *table)
-{
-    uint64_t contiguous;
-    if (!queue->indirect)
-        return "indirect table, though not negotiated";
-    if (desc->flags & VRING_DESC_F_NEXT)
-        return "indirect table with NEXT";
-    if (desc->len == 0 || desc->len % sizeof(struct vring_desc) != 0)
-        return "indirect table of odd size";
-    if (desc->len / sizeof(struct vring_desc) > VG_MAX_INDIRECT)
-        return "indirect table too long";
-    if (!vg_mem_covers(dev, desc->addr, desc->len))
-        return "indirect table outside memory";
-    table->gpa = desc->addr;
-    table->size = desc->len / sizeof(struct vring_desc);
-    table->host = vg_mem_host(dev, desc->addr, &contiguous);
-    if (contiguous < desc->len)
-        table->host = NULL;
-    return NULL;
-}
-
-const char *vg_chain_walk(struct vg_device *dev, struct vg_queue *queue, uint16_t head)
-{
-    struct vg_walk *walk = &queue->walk;
-    struct table table = {.host = (const uint8_t *)queue->desc, .size = queue->num};
-    struct vring_desc last;
-
-    walk->count = walk->readable_count = 0;
-    walk->readable = walk->writable = 0;
-    walk->seen_writable = 0;
-    walk->head = head;
-    const char *why = follow(dev, walk, &table, head, &last);
-    if (why != NULL || !(last.flags & VRING_DESC_F_INDIRECT))
-        return why;
-    why = open_indirect(dev, queue, &last, &table);
-    if (why == NULL)
-        why = follow(dev, walk, &table, 0, &last);
-    if (why == NULL && (last.flags & VRING_DESC_F_INDIRECT))
-        why = "indirect table inside an indirect table";
-    return why;
-}
 
 /* ---- reading ---- */
 
@@ -216,7 +94,7 @@ struct vg_chain *vg_chain_new(struct vg_device *dev, struct vg_queue *queue, uin
     if (chain->count > 0)
         memcpy(chain->segments, walk->segments + walk->readable_count, chain->count * sizeof(struct vg_segment));
     chain->writable = walk->writable;
-    chain->head = walk->head;
+    chain->popped = walk->popped;
     chain->epoch = queue->epoch;
     chain->queue = (uint32_t)(queue - dev->queues);
     link_live(queue, chain);

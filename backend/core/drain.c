@@ -121,7 +121,7 @@ static int answer(struct vg_device *dev, struct vg_queue *queue, const struct vi
         .writable = walk->writable,
     };
     uint32_t written = vg_reply_write(dev, &space, request, type, NULL, 0);
-    return vg_ring_give_back(dev, queue, walk->head, written);
+    return vg_ring_give_back(dev, queue, &walk->popped, written, written == walk->writable);
 }
 
 /* ---- handing it to the caller ---- */
@@ -229,10 +229,14 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
         if (vg_ring_disarm(dev, queue) < 0)
             return VG_DRAIN_BROKEN;
         int state = serve(dev, queue, out, &cost);
-        if (state != VG_DRAIN_IDLE)
+        if (state != VG_DRAIN_IDLE) {
+            vg_ring_publish(dev, queue);
             return state;
+        }
         if (cost >= COST_PER_CLOCK) {
             cost = 0;
+            if (vg_ring_publish(dev, queue) < 0)
+                return VG_DRAIN_BROKEN;
             if (now_ns() - start >= budget_ns)
                 return VG_DRAIN_AGAIN;
         }
@@ -290,7 +294,8 @@ void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const v
             .writable = chain->writable,
         };
         uint32_t written = vg_reply_write(dev, &space, &chain->request.hdr, type, payload, len);
-        vg_ring_give_back(dev, queue, chain->head, written);
+        vg_ring_give_back(dev, queue, &chain->popped, written, written == chain->writable);
+        vg_ring_publish(dev, queue);
     }
     vg_chain_free(dev, queue, chain);
 }

@@ -15,6 +15,7 @@ int vg_queues_init(struct vg_device *dev)
     for (int i = 0; i < VG_NUM_QUEUES; i++) {
         struct vg_queue *queue = &dev->queues[i];
         queue->kick_fd = queue->call_fd = queue->err_fd = -1;
+        queue->fresh = 1;
         if (vg_walk_grow(&queue->walk) < 0) {
             vg_queues_free(dev);
             return -ENOMEM;
@@ -38,11 +39,27 @@ static struct vg_queue *queue_at(vg_device *dev, uint32_t queue)
 
 /* ---- ring layout ---- */
 
+/* The guest's ring may have been laid out anew: nothing that was learned from it holds, what is in flight is forgotten. */
+static void begin_at(struct vg_queue *queue, uint32_t base)
+{
+    queue->base = base;
+    queue->fresh = 1;
+    queue->generation = 0;
+    queue->epoch++;
+    queue->signalled_valid = 0;
+    queue->unsignalled = 0;
+    queue->inflight = 0;
+    queue->armed = 1;
+    vg_order_begin(&queue->order);
+}
+
 int vg_queue_set_num(vg_device *dev, uint32_t index, uint32_t num)
 {
     struct vg_queue *queue = queue_at(dev, index);
-    if (queue == NULL || num == 0 || num > VG_MAX_QUEUE_SIZE || (num & (num - 1)) != 0)
+    if (queue == NULL || num == 0 || num > VG_MAX_QUEUE_SIZE)
         return -EINVAL;
+    if (queue->num != num) /* else a packed ring's place could lie outside it */
+        begin_at(queue, vg_ring_base(queue));
     queue->num = num;
     queue->generation = 0;
     return 0;
@@ -60,19 +77,22 @@ int vg_queue_set_addr(vg_device *dev, uint32_t index, uint64_t desc, uint64_t av
     return 0;
 }
 
-int vg_queue_set_base(vg_device *dev, uint32_t index, uint16_t base)
+int vg_queue_set_base(vg_device *dev, uint32_t index, uint32_t base)
 {
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
-    queue->last_avail = queue->seen_avail = base;
+    begin_at(queue, base);
     return 0;
 }
 
-int vg_queue_get_base(vg_device *dev, uint32_t index)
+int vg_queue_get_base(vg_device *dev, uint32_t index, uint32_t *base)
 {
     struct vg_queue *queue = queue_at(dev, index);
-    return queue == NULL ? -EINVAL : queue->last_avail;
+    if (queue == NULL)
+        return -EINVAL;
+    *base = vg_ring_base(queue);
+    return 0;
 }
 
 /* ---- eventfds ---- */
@@ -157,20 +177,6 @@ void vg_queue_break(struct vg_queue *queue, const char *format, ...)
     signal_eventfd(queue->err_fd, blocks(queue->err_fd));
 }
 
-/* The guest's ring may have been laid out anew: nothing that was learned from it holds. */
-static void begin(struct vg_queue *queue)
-{
-    queue->broken = queue->report_broken = 0;
-    queue->reason[0] = '\0';
-    queue->generation = 0;
-    queue->fresh = 1;
-    queue->seen_avail = queue->last_avail;
-    queue->signalled_valid = 0;
-    queue->unsignalled = 0;
-    queue->inflight = 0;
-    queue->armed = 1;
-}
-
 int vg_queue_set_started(vg_device *dev, uint32_t index, int started)
 {
     struct vg_queue *queue = queue_at(dev, index);
@@ -180,8 +186,11 @@ int vg_queue_set_started(vg_device *dev, uint32_t index, int started)
         return 0;
     queue->started = started != 0;
     queue->epoch++;
-    if (started)
-        begin(queue);
+    if (started) {
+        queue->broken = queue->report_broken = 0;
+        queue->reason[0] = '\0';
+        begin_at(queue, vg_ring_base(queue));
+    }
     return 0;
 }
 
@@ -204,8 +213,10 @@ int vg_queue_describe(vg_device *dev, uint32_t index, vg_queue_info *out)
         .desc = queue->desc_uva,
         .avail = queue->avail_uva,
         .used = queue->used_uva,
-        .last_avail = queue->last_avail,
+        .base = vg_ring_base(queue),
         .used_idx = queue->used_idx,
+        .packed = queue->packed,
+        .in_order = queue->in_order,
         .started = queue->started,
         .enabled = queue->enabled,
         .broken = queue->broken,

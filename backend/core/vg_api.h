@@ -49,17 +49,21 @@ int vg_mem_write(vg_device *dev, uint64_t gpa, const void *buf, uint64_t len);
    that was installed before the first region was added. */
 uint64_t vg_mem_faults(const vg_device *dev);
 
-/* ---- virtqueues (split) -------------------------------------------------------------------------------------- */
+/* ---- virtqueues (split and packed) ------------------------------------------------------------------------------ */
 
-/* Acknowledged virtio feature bits; unknown ones are kept and ignored. */
+/* Acknowledged virtio feature bits; unknown ones are kept and ignored. RING_PACKED, IN_ORDER, EVENT_IDX and
+   INDIRECT_DESC hold for a queue from its next start on: they may be set after the queue was. */
 void vg_set_features(vg_device *dev, uint64_t features);
-/* -EINVAL: queue index, or num not a power of two in 1..1024. */
+/* -EINVAL: queue index, or num not in 1..1024. A split ring whose num is no power of two breaks when it is started. */
 int vg_queue_set_num(vg_device *dev, uint32_t queue, uint32_t num);
-/* VMM virtual addresses as in SET_VRING_ADDR. Checked for alignment here (-EINVAL), and against memory when used. */
+/* VMM virtual addresses as in SET_VRING_ADDR; of a packed ring: descriptor ring, driver and device event suppression.
+   Checked for alignment here (-EINVAL), and against memory when used. */
 int vg_queue_set_addr(vg_device *dev, uint32_t queue, uint64_t desc, uint64_t avail, uint64_t used);
-int vg_queue_set_base(vg_device *dev, uint32_t queue, uint16_t base);
-/* Next avail index to be read: the answer to GET_VRING_BASE. */
-int vg_queue_get_base(vg_device *dev, uint32_t queue);
+/* As in SET_VRING_BASE. split: the next avail index (one over 65535 breaks the queue when it is started); packed: next
+   avail index in bits 0-14, its wrap counter in 15, next used index in 16-30, its wrap counter in 31. */
+int vg_queue_set_base(vg_device *dev, uint32_t queue, uint32_t base);
+/* The same of where the queue is now: the answer to GET_VRING_BASE. */
+int vg_queue_get_base(vg_device *dev, uint32_t queue, uint32_t *base);
 /* Eventfds; -1 for none. The caller owns them and takes them away (-1) before closing. Blocking ones are never waited
    on, and their flags stay as they are: the VMM shares them. */
 int vg_queue_set_kick(vg_device *dev, uint32_t queue, int fd);
@@ -75,7 +79,9 @@ int vg_queue_set_enabled(vg_device *dev, uint32_t queue, int enabled);
 typedef struct {
     uint32_t num;
     uint64_t desc, avail, used;   /* VMM virtual addresses */
-    uint16_t last_avail, used_idx;
+    uint32_t base;                /* as vg_queue_get_base says */
+    uint16_t used_idx;
+    int packed, in_order;         /* of the last start; valid once it was drained */
     int started, enabled, broken;
     uint64_t completed;           /* chains returned since creation */
     uint64_t notified;            /* call eventfd writes since creation */
@@ -114,9 +120,10 @@ typedef struct {
 int vg_queue_drain(vg_device *dev, uint32_t queue, uint64_t budget_ns, vg_request *out);
 /* Writes header (type, and the request's fence: flags & FENCE, fence_id, ctx_id, ring_idx if RING_IDX) and payload as
    far as the chain has room (a payload that does not fit turns into ERR_UNSPEC), gives the chain back and frees the
-   request. A request of an earlier start of the queue is only freed. */
+   request. A request of an earlier start of the queue is only freed. With IN_ORDER the guest sees a chain when all that
+   it made available before are back too. */
 void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const void *payload, uint64_t len);
-/* Frees the request without giving the chain back (queue stopped). */
+/* Frees the request without giving the chain back (queue stopped; with IN_ORDER later ones would wait for it). */
 void vg_request_drop(vg_device *dev, vg_request *req);
 /* Signals the call eventfd if the ring asks for it. For completions outside a drain loop. */
 void vg_queue_notify(vg_device *dev, uint32_t queue);

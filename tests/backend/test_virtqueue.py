@@ -50,7 +50,7 @@ def response_type(reply):
 # ---- what the VMM sets
 
 
-@pytest.mark.parametrize("num", [0, 3, 24, 2048, 2**32 - 1])
+@pytest.mark.parametrize("num", [0, 1025, 2048, 2**32 - 1])
 def test_bad_size(kit, num):
     assert lib.vg_queue_set_num(kit.core, 0, num) == -errno.EINVAL
 
@@ -66,7 +66,7 @@ def test_bad_queue_index(kit, queue):
     assert lib.vg_queue_set_num(kit.core, queue, 16) == -errno.EINVAL
     assert lib.vg_queue_set_addr(kit.core, queue, 0, 0, 0) == -errno.EINVAL
     assert lib.vg_queue_set_base(kit.core, queue, 0) == -errno.EINVAL
-    assert lib.vg_queue_get_base(kit.core, queue) == -errno.EINVAL
+    assert lib.vg_queue_get_base(kit.core, queue, ffi.new("uint32_t *")) == -errno.EINVAL
     assert lib.vg_queue_set_kick(kit.core, queue, -1) == -errno.EINVAL
     assert lib.vg_queue_set_call(kit.core, queue, -1) == -errno.EINVAL
     assert lib.vg_queue_set_err(kit.core, queue, -1) == -errno.EINVAL
@@ -118,7 +118,7 @@ def test_describe(kit):
     ring.drain()
     info = ring.info()
     assert (info.num, info.desc, info.avail, info.used) == (16, ring.desc + UVA, ring.avail + UVA, ring.used + UVA)
-    assert (info.last_avail, info.used_idx, info.started, info.enabled, info.broken) == (1, 1, 1, 1, 0)
+    assert (info.base, info.used_idx, info.started, info.enabled, info.broken) == (1, 1, 1, 1, 0)
     assert (info.completed, info.notified, ring.reason) == (1, 1, "")
 
 
@@ -360,7 +360,7 @@ def test_indices_wrap(num):
             heads = [ring.add([(request, 48, 0), (room, 24, F_WRITE)], indirect=True) for _ in range(num)]
             assert ring.drain() == IDLE
             assert ring.take_used() == [(head, 24) for head in heads]
-        assert lib.vg_queue_get_base(kit.core, 0) == ring.avail_idx == 3 * num
+        assert ring.info().base == ring.avail_idx == 3 * num
 
 
 def test_stop_and_cont_keep_the_used_index(kit):
@@ -368,7 +368,7 @@ def test_stop_and_cont_keep_the_used_index(kit):
     for _ in range(5):
         ring.send(flush(1, 1, 1))
     ring.drain()
-    base = lib.vg_queue_get_base(kit.core, 0)
+    base = ring.info().base
     assert base == 5
     lib.vg_queue_set_started(kit.core, 0, 0)
     ring.take_used()

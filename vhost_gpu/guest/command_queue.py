@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from vhost_gpu.guest.memory import PAGE, GuestMemory
+from vhost_gpu.guest.packed_ring import PackedRing, Ring
 from vhost_gpu.guest.ring import DriverRing, RingFull, Segment, Used
 
 _HALF = PAGE // 2
@@ -64,15 +65,25 @@ def _settle(future: asyncio.Future[T], value: T | None) -> None:
 
 
 class CommandQueue:
-    """Requests over a :class:`DriverRing` of ``size`` entries.
+    """Requests over a ring of ``size`` entries: split, or ``packed``; the other flags are the ring's.
 
     :meth:`post` any number of requests, :meth:`kick` once, await the futures. :meth:`harvest` is to be called when the
     call eventfd fires, or now and then by a guest that polls.
     """
 
-    def __init__(self, memory: GuestMemory, size: int, *, indirect: bool, event_idx: bool) -> None:
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        *,
+        indirect: bool,
+        event_idx: bool,
+        packed: bool = False,
+        in_order: bool = False,
+    ) -> None:
         self.memory = memory
-        self.ring = DriverRing(memory, size, indirect=indirect, event_idx=event_idx)
+        kind = PackedRing if packed else DriverRing
+        self.ring: Ring = kind(memory, size, indirect=indirect, event_idx=event_idx, in_order=in_order)
         self.kick_fd = -1
         """The eventfd that tells the device; none: -1."""
         self.kicks = 0

@@ -45,9 +45,11 @@ from vhost_gpu.guest.vmm import VmmConnection, VmmOptions
 F_INDIRECT_DESC = 1 << 28
 F_EVENT_IDX = 1 << 29
 F_VERSION_1 = 1 << 32
+F_RING_PACKED = 1 << 34
+F_IN_ORDER = 1 << 35
 F_RING_RESET = 1 << 40
 LINUX_FEATURES = 1 << Feature.EDID | F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1 | F_RING_RESET
-"""What Linux's driver acknowledges under QEMU 10."""
+"""What Linux's driver acknowledges under QEMU 10; ``| F_RING_PACKED`` with ``packed=on``, ``| F_IN_ORDER`` if newer."""
 PLAIN_FEATURES = 1 << Feature.EDID | F_VERSION_1
 """The least that a driver may acknowledge and still ask for the EDID."""
 
@@ -71,12 +73,24 @@ def _type_name(type_: int) -> str:
         return f"{type_:#x}"
 
 
+def _make_queue(memory: GuestMemory, size: int, features: int) -> CommandQueue:
+    return CommandQueue(
+        memory,
+        size,
+        indirect=bool(features & F_INDIRECT_DESC),
+        event_idx=bool(features & F_EVENT_IDX),
+        packed=bool(features & F_RING_PACKED),
+        in_order=bool(features & F_IN_ORDER),
+    )
+
+
 class GuestGpu:
     """The driver. :meth:`open` gives a started one; :meth:`close` or ``async with`` ends it.
 
     Every command is sent at once and answered in its own time, so any number can be in flight; commands on one queue
     are executed in the order of the calls. Raises GuestError when the device answers with an error,
-    ``command_queue.DeviceStopped`` when it is reset or closed first.
+    ``command_queue.DeviceStopped`` when it is reset or closed first. ``features`` that it acknowledges decide on its
+    rings: F_RING_PACKED, F_IN_ORDER, F_INDIRECT_DESC, F_EVENT_IDX.
     """
 
     def __init__(self, vmm: VmmConnection, features: int = LINUX_FEATURES) -> None:
@@ -85,10 +99,7 @@ class GuestGpu:
         self.features = features
         self.memory = vmm.memory
         acked = vmm.order.acknowledged(features, vmm.features)
-        self.queues = [
-            CommandQueue(self.memory, size, indirect=bool(acked & F_INDIRECT_DESC), event_idx=bool(acked & F_EVENT_IDX))
-            for size in vmm.options.queue_sizes
-        ]
+        self.queues = [_make_queue(self.memory, size, acked) for size in vmm.options.queue_sizes]
         self.control, self.cursor = self.queues
         self._own_memory = False
         self._next_id = 0

@@ -205,7 +205,7 @@ class LibkrunOrder(Order):
             await self._start_vring(vmm, vring)
 
     async def _start_vring(self, vmm: VmmConnection, vring: Vring) -> None:
-        vring.base = 0
+        vring.rewind()
         await vmm.set_vring_num(vring)
         await vmm.set_vring_addr(vring)
         await vmm.set_vring_base(vring)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from vhost_gpu.guest.memory import GuestMemory
 
@@ -23,6 +25,7 @@ USED_F_NO_NOTIFY = 1
 _DESC = struct.Struct("<QIHH")
 _USED_ELEM = struct.Struct("<II")
 _INDIRECT_SLOT = 8  # entries of a table that every head owns; longer chains get one of their own
+_SLOT_SIZE = _INDIRECT_SLOT * DESC_SIZE
 
 _fence = threading.Lock()
 
@@ -43,6 +46,14 @@ class Used:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Out:
+    """A chain that is out: its descriptors, and the bytes of its writable segments."""
+
+    ids: list[int]
+    writable: int
+
+
 class RingFull(Exception):
     """There are not enough free descriptors now; there will be when chains come back."""
 
@@ -57,25 +68,72 @@ def full_barrier() -> None:
         pass
 
 
+class IndirectTables:
+    """Indirect tables by the id of their chain: small ones are made beforehand, longer ones when they are needed."""
+
+    def __init__(self, memory: GuestMemory, count: int) -> None:
+        self._memory = memory
+        self._size = _SLOT_SIZE * count
+        self._gpa = memory.alloc(self._size) if count else 0
+        self._own: dict[int, tuple[int, int]] = {}
+
+    def take(self, number: int, length: int) -> int:
+        """The gpa of ``length`` bytes for a table."""
+        if length <= _SLOT_SIZE:
+            return self._gpa + number * _SLOT_SIZE
+        gpa = self._memory.alloc(length)
+        self._own[number] = (gpa, length)
+        return gpa
+
+    def give(self, number: int) -> None:
+        """The chain came back."""
+        table = self._own.pop(number, None)
+        if table is not None:
+            self._memory.free(*table)
+
+    def clear(self) -> None:
+        """No chain is out any more."""
+        for number in list(self._own):
+            self.give(number)
+
+    def release(self) -> None:
+        """Gives all memory back to the allocator."""
+        self.clear()
+        if self._size:
+            self._memory.free(self._gpa, self._size)
+
+
 class DriverRing:
     """A split virtqueue of ``size`` entries (a power of two), laid out in ``memory``.
 
     :meth:`add` chains, :meth:`publish` them (true: kick the device), :meth:`harvest` what came back; :meth:`arm` asks
-    for an interrupt at the next used entry and tells whether something has come in meanwhile.
+    for an interrupt at the next used entry and tells whether something has come in meanwhile. ``in_order``: chains come
+    back in order, one used entry may stand for many (2.7.9).
     """
 
-    def __init__(self, memory: GuestMemory, size: int, *, indirect: bool = False, event_idx: bool = False) -> None:
+    first_base = 0
+    """What SET_VRING_BASE carries for an empty ring."""
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        *,
+        indirect: bool = False,
+        event_idx: bool = False,
+        in_order: bool = False,
+    ) -> None:
         if size < 1 or size & (size - 1) or size > 32768:
             raise ValueError(f"queue size {size} is no power of two up to 32768")
         self.memory = memory
         self.size = size
         self.indirect = indirect
         self.event_idx = event_idx
+        self.in_order = in_order
         self.desc_gpa = memory.alloc(DESC_SIZE * size)
         self.avail_gpa = memory.alloc(6 + 2 * size)
         self.used_gpa = memory.alloc(6 + 8 * size)
-        self._tables_size = DESC_SIZE * _INDIRECT_SLOT * size if indirect else 0
-        self._tables_gpa = memory.alloc(self._tables_size) if indirect else 0
+        self._tables = IndirectTables(memory, size if indirect else 0)
         self._desc = memory.view(self.desc_gpa, DESC_SIZE * size)
         self._avail = memory.view(self.avail_gpa, 6 + 2 * size).cast("H")
         self._used_bytes = memory.view(self.used_gpa, 6 + 8 * size)
@@ -88,24 +146,21 @@ class DriverRing:
         self._used_bytes[:] = bytes(len(self._used_bytes))
         for i in range(len(self._avail)):
             self._avail[i] = 0
-        self._free = list(range(self.size - 1, -1, -1))
-        self._out: dict[int, list[int]] = {}
-        self._own_tables: dict[int, tuple[int, int]] = {}
+        self._free = deque(range(self.size))
+        self._out: dict[int, _Out] = {}
+        self._tables.clear()
         self._next_avail = 0
         self._published = 0
         self._last_used = 0
 
     def release(self) -> None:
         """Gives the ring's memory back to the allocator; the ring is not to be used any more."""
-        for table in self._own_tables.values():
-            self.memory.free(*table)
         for view in (self._avail, self._used, self._used_bytes, self._desc):
             view.release()
         self.memory.free(self.desc_gpa, DESC_SIZE * self.size)
         self.memory.free(self.avail_gpa, 6 + 2 * self.size)
         self.memory.free(self.used_gpa, 6 + 8 * self.size)
-        if self._tables_size:
-            self.memory.free(self._tables_gpa, self._tables_size)
+        self._tables.release()
 
     # ---- what SET_VRING_ADDR and SET_VRING_BASE carry ----
 
@@ -155,36 +210,28 @@ class DriverRing:
         indirect = self.indirect and len(segments) > 1
         if not segments or (len(segments) > self.size and not indirect):
             raise ValueError(f"a chain of {len(segments)} descriptors on a queue of {self.size}")
-        head = self._add_indirect(segments) if indirect else self._add_direct(segments)
-        self._avail[2 + self._next_avail % self.size] = head
+        ids = self._add_indirect(segments) if indirect else self._add_direct(segments)
+        self._out[ids[0]] = _Out(ids, sum(s.length for s in writable))
+        self._avail[2 + self._next_avail % self.size] = ids[0]
         self._next_avail = (self._next_avail + 1) & 0xFFFF
-        return head
-
-    def _add_direct(self, segments: list[tuple[Segment, int]]) -> int:
-        if len(segments) > len(self._free):
-            raise RingFull(f"{len(segments)} descriptors wanted, {len(self._free)} free")
-        ids = [self._free.pop() for _ in segments]
-        _write_chain(self._desc, ids, segments)
-        self._out[ids[0]] = ids
         return ids[0]
 
-    def _add_indirect(self, segments: list[tuple[Segment, int]]) -> int:
+    def _add_direct(self, segments: list[tuple[Segment, int]]) -> list[int]:
+        if len(segments) > len(self._free):
+            raise RingFull(f"{len(segments)} descriptors wanted, {len(self._free)} free")
+        ids = [self._free.popleft() for _ in segments]
+        _write_chain(self._desc, ids, segments)
+        return ids
+
+    def _add_indirect(self, segments: list[tuple[Segment, int]]) -> list[int]:
         if not self._free:
             raise RingFull("1 descriptor wanted, 0 free")
-        head = self._free.pop()
+        head = self._free.popleft()
         length = len(segments) * DESC_SIZE
-        gpa = self._table_for(head, length)
+        gpa = self._tables.take(head, length)
         _write_chain(self.memory.view(gpa, length), range(len(segments)), segments)
         _DESC.pack_into(self._desc, head * DESC_SIZE, gpa, length, F_INDIRECT, 0)
-        self._out[head] = [head]
-        return head
-
-    def _table_for(self, head: int, length: int) -> int:
-        if length <= _INDIRECT_SLOT * DESC_SIZE:
-            return self._tables_gpa + head * _INDIRECT_SLOT * DESC_SIZE
-        gpa = self.memory.alloc(length)
-        self._own_tables[head] = (gpa, length)
-        return gpa
+        return [head]
 
     def publish(self) -> bool:
         """Makes every added chain visible to the device; true when it wants a kick for them."""
@@ -204,21 +251,32 @@ class DriverRing:
     def harvest(self) -> list[Used]:
         """Takes every chain that came back; their descriptors are free again. Raises RingError."""
         done = []
-        while self._last_used != self._used[1]:
+        while ahead := (self._used[1] - self._last_used) & 0xFFFF:
             head, length = _USED_ELEM.unpack_from(self._used_bytes, 4 + 8 * (self._last_used % self.size))
-            self._recycle(head)
-            self._last_used = (self._last_used + 1) & 0xFFFF
-            done.append(Used(head, length))
+            batch = [*self._skipped(head), Used(head, length)]
+            if len(batch) > ahead:
+                raise RingError(f"the device returned {len(batch)} chains and counts {ahead}")
+            for used in batch:
+                self._recycle(used.head)
+            self._last_used = (self._last_used + len(batch)) & 0xFFFF
+            done += batch
         return done
 
-    def _recycle(self, head: int) -> None:
-        ids = self._out.pop(head, None)
-        if ids is None:
+    def _skipped(self, head: int) -> list[Used]:
+        """Chains that ``head`` stands for: in order, those before it count as written completely (2.7.9)."""
+        if head not in self._out:
             raise RingError(f"the device returned head {head}, which is not out")
-        self._free.extend(reversed(ids))
-        table = self._own_tables.pop(head, None)
-        if table is not None:
-            self.memory.free(*table)
+        if not self.in_order:
+            return []
+        return [Used(other, self._out[other].writable) for other in takewhile(lambda other: other != head, self._out)]
+
+    def _recycle(self, head: int) -> None:
+        ids = self._out.pop(head).ids
+        if self.in_order:
+            self._free.extend(ids)  # so that the next ones follow in the table, as the device may expect (2.7.5.2)
+        else:
+            self._free.extendleft(reversed(ids))
+        self._tables.give(head)
 
     def arm(self) -> bool:
         """Asks for an interrupt with the next used entry; true when one is there already (harvest again)."""

@@ -38,7 +38,7 @@ from protocol.virtio_gpu import CONFIG_SIZE, GpuConfig
 from vhost_gpu.guest.display import VmmDisplay
 from vhost_gpu.guest.memory import GuestMemory, Region
 from vhost_gpu.guest.orders import Order, order_named
-from vhost_gpu.guest.ring import DriverRing
+from vhost_gpu.guest.packed_ring import Ring
 
 QUEUE_SIZES = (64, 16)
 """QEMU's sizes of the control and the cursor queue."""
@@ -61,8 +61,18 @@ class Vring:
     kick: int
     call: int
     err: int
-    ring: DriverRing | None = None
+    ring: Ring | None = None
     base: int = 0
+
+    def take(self, ring: Ring) -> None:
+        """A ring for the next start: another one than before begins at its beginning."""
+        if ring is not self.ring:
+            self.ring = ring
+            self.rewind()
+
+    def rewind(self) -> None:
+        """The next start begins with an empty ring."""
+        self.base = 0 if self.ring is None else self.ring.first_base
 
     def close(self) -> None:
         """Closes the eventfds."""
@@ -170,10 +180,10 @@ class VmmConnection:
         await self.order.negotiate(self)
         self.config = await self.order.read_config(self)
 
-    async def start(self, rings: Sequence[DriverRing], features: int) -> None:
+    async def start(self, rings: Sequence[Ring], features: int) -> None:
         """DRIVER_OK: hands memory, rings and eventfds over. ``features``: what the guest's driver acknowledged."""
         for vring, ring in zip(self.vrings, rings, strict=True):
-            vring.ring = ring
+            vring.take(ring)
         await self.order.start(self, self.order.acknowledged(features, self.features))
 
     async def stop(self) -> None:
@@ -187,7 +197,7 @@ class VmmConnection:
         """
         await self.order.reset(self)
         for vring in self.vrings:
-            vring.base = 0
+            vring.rewind()
         self.config = await self.order.read_config(self)
 
     def has(self, feature: ProtocolFeature) -> bool:
