@@ -36,7 +36,7 @@ class DrainedDisplay(VmmDisplay):
         self._state = ffi.new("vb_display *")
         outputs = tuple(DisplayOne(Rect(0, 0, width, height)) for width, height in modes)
         self._replies = [
-            ffi.new("uint8_t[]", message.encode())
+            ffi.from_buffer("uint8_t[]", message.encode())
             for message in (
                 ProtocolFeaturesReply(self.features),
                 DisplayInfoReply(outputs),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from protocol.virtio_gpu import Format, Rect, ResourceFlush, TransferToHost2d
+from protocol.virtio_gpu import Command, Format, Rect, ResourceFlush, SetScanout, TransferToHost2d
 from vhost_gpu.bench.display import DrainedDisplay
 from vhost_gpu.bench.model import BenchError
 from vhost_gpu.bench.queueloop import Prepared, QueueLoop, prepare
@@ -23,6 +23,7 @@ from vhost_gpu.guest.ring import Segment
 from vhost_gpu.guest.vmm import VmmError, VmmOptions
 
 PIXEL = 4
+_ANSWER_SECONDS = 20.0
 
 T = TypeVar("T")
 
@@ -66,20 +67,20 @@ class BenchGuest:
         target: Target,
         *,
         memory: int = 16 * MIB,
-        modes: Sequence[tuple[int, int]] = ((1280, 800),),
+        modes: Sequence[tuple[int, int]] | None = ((1280, 800),),
         features: int = LINUX_FEATURES,
     ) -> None:
-        """Connects and starts the device. ``memory``: bytes; ``modes``: the outputs' preferred sizes."""
+        """Connects and starts the device. ``memory``: bytes; ``modes``: the outputs' preferred sizes, None for a VMM
+        without a display socket."""
         self.target = target
         self.memory = GuestMemory(one_region(memory))
-        self.display = DrainedDisplay(modes)
+        self.display = DrainedDisplay(modes or [])
         self._runner = asyncio.Runner()
         self._loops: dict[int, QueueLoop] = {}
         self._connection = target.connect()
+        options = VmmOptions(display=self.display if modes else None)
         try:
-            self.gpu = self.do(
-                GuestGpu.open(self._connection, self.memory, VmmOptions(display=self.display), features=features)
-            )
+            self.gpu = self.do(GuestGpu.open(self._connection, self.memory, options, features=features))
         except BaseException:
             self._end()
             raise
@@ -117,7 +118,9 @@ class BenchGuest:
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs the driver's ``work`` to its end. Raises BenchError when the back-end fails it."""
         try:
-            return self._runner.run(work)
+            return self._runner.run(asyncio.wait_for(work, _ANSWER_SECONDS))
+        except TimeoutError:
+            raise BenchError(f"{self.target.program.name} does not answer{self.target.last_words()}") from None
         except (GuestError, DeviceFault, DeviceStopped, VmmError) as error:
             raise BenchError(f"{self.target.program.name}: {error}{self.target.last_words()}") from error
 
@@ -136,7 +139,17 @@ class BenchGuest:
         size = page_align(width * height * PIXEL)
         gpa = self.memory.alloc(size)
         self._paint(gpa, size)
-        pieces = _scattered(gpa, size, piece) if scattered else (Segment(gpa, size),)
+        return self._surface_at(gpa, width, height, piece if scattered else size, format_)
+
+    def surface_over(self, other: Surface, *, scattered: bool = False, piece: int = PAGE) -> Surface:
+        """Another resource over the memory of one whose backing is one piece."""
+        (whole,) = other.pieces
+        return self._surface_at(whole.gpa, other.width, other.height, piece if scattered else whole.length)
+
+    def _surface_at(
+        self, gpa: int, width: int, height: int, piece: int, format_: int = Format.B8G8R8X8_UNORM
+    ) -> Surface:
+        pieces = _scattered(gpa, page_align(width * height * PIXEL), piece)
         number = self.do(self.gpu.create_2d(width, height, format_))
         self.do(self.gpu.attach_backing(number, pieces))
         return Surface(number, width, height, tuple(pieces))
@@ -149,10 +162,17 @@ class BenchGuest:
             view[at : at + len(pattern)] = pattern[: size - at]
 
     def show(self, surface: Surface, scanout: int = 0) -> None:
-        """Puts it on a scanout and flushes it once."""
-        self.do(self.gpu.set_scanout(scanout, surface.resource_id, surface.whole))
-        self.do(self.gpu.transfer(surface.resource_id, surface.whole, 0))
-        self.do(self.gpu.flush(surface.resource_id, surface.whole))
+        """Puts it on a scanout and flushes all of it, from the loop if that has taken over."""
+        whole, number = surface.whole, surface.resource_id
+        commands: list[Command] = [
+            TransferToHost2d(whole, 0, number),
+            SetScanout(whole, scanout, number),
+            ResourceFlush(whole, number),
+        ]
+        if 0 in self._loops:
+            self.control.run([prepare(*commands)], count=1)
+        else:
+            self.do(self.gpu.batch(commands))
 
     # ---- loops ----
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,11 @@ from typing import Self
 
 from protocol.viewer import Hello, encode
 from vhost_gpu.bench._loop import ffi, lib
+from vhost_gpu.bench.model import BenchError
 from vhost_gpu.bench.target import Target
+
+_FRAME_SECONDS = 5.0
+_LOOK_SECONDS = 0.001
 
 
 class Mode(IntEnum):
@@ -57,6 +62,14 @@ class Viewer:
             yield viewer
         finally:
             viewer.close()
+
+    def wait_frame(self) -> None:
+        """Returns when the first frame has come. Raises BenchError when none does."""
+        end = time.monotonic() + _FRAME_SECONDS
+        while not self._state.frames:
+            if self._state.errors or not self._thread.is_alive() or time.monotonic() > end:
+                raise BenchError("the viewer was given no frame")
+            time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
         """Closes the connection and waits for the thread."""
