@@ -41,13 +41,19 @@ def signed(value: int) -> int:
     return value - 2 * _SIGN if value >= _SIGN else value
 
 
-def clip(rect: Rect, size: Size) -> Rect | None:
-    """The part of a rectangle inside a picture of this size; None when that is empty."""
-    right, bottom = min(rect.x + rect.width, size[0]), min(rect.y + rect.height, size[1])
-    left, top = max(rect.x, 0), max(rect.y, 0)
+def overlap(one: Rect, other: Rect) -> Rect | None:
+    """The pixels that both rectangles have, whose corners may be negative; None when there are none."""
+    left, top = max(one.x, other.x), max(one.y, other.y)
+    right = min(one.x + one.width, other.x + other.width)
+    bottom = min(one.y + one.height, other.y + other.height)
     if right <= left or bottom <= top:
         return None
     return Rect(left, top, right - left, bottom - top)
+
+
+def clip(rect: Rect, size: Size) -> Rect | None:
+    """The part of a rectangle inside a picture of this size; None when that is empty."""
+    return overlap(rect, Rect(0, 0, *size))
 
 
 def clip_all(rects: Iterable[Rect], size: Size) -> list[Rect]:
@@ -76,6 +82,12 @@ def place_on(part: Rect, picture: Size, box: Box) -> Box:
     """Where a rectangle of the picture (the cursor, which may hang over an edge) lies when box holds the picture."""
     across, down = box.width / picture[0], box.height / picture[1]
     return Box(box.x + part.x * across, box.y + part.y * down, part.width * across, part.height * down)
+
+
+def place_panel(panel: Size, window: Size, at: tuple[float, float], margin: int = 12) -> Box:
+    """Where a panel lies: at from (0, 0), left and top, to (1, 1), margin pixels from the edges if there is room."""
+    room = [max(0, window[axis] - panel[axis] - 2 * margin) for axis in (0, 1)]
+    return Box(margin + round(room[0] * at[0]), margin + round(room[1] * at[1]), *panel)
 
 
 def window_size(picture: Size, screen: Size) -> Size:

@@ -24,3 +24,5 @@ class Options:
     """Show only this scanout; None: all."""
     statistics: bool = False
     """Show the statistics overlay."""
+    whole_frames: bool = False
+    """Upload and paint every frame whole, whatever its damage: the benchmark compares with it."""

@@ -53,9 +53,9 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class CursorPicture:
-    """A cursor's 64x64 pixels and its hot spot."""
+    """A cursor's 64x64 pixels and its hot spot. Each is equal to itself alone."""
 
     pixels: Pixels
     """R G B A, colours premultiplied by alpha, (64, 64, 4)."""

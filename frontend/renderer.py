@@ -1,19 +1,22 @@
-"""Draws a window's content with OpenGL 3.3: the picture, the cursor and text panels are textured rectangles.
+"""Paints parts of a window with OpenGL 3.3: the picture, and the cursor and text panels over it.
 
-Damage goes from shared memory into the texture without a copy in Python; the texture units put the bytes of the eight
-virtio-gpu formats in order (swizzle). A renderer belongs to one window, whose context is current during every call.
+Damage goes from shared memory into the texture without a copy in Python. A picture at 1:1 is blitted, which software
+OpenGL does as a copy of rows; only a scaled one is drawn. A renderer belongs to one window, whose context is current
+during every call.
 """
 
 from __future__ import annotations
 
 import ctypes
 
-import numpy as np
 from pyglet import gl
 from pyglet.graphics.shader import Shader, ShaderProgram
 
-from frontend.geometry import Box, Size
-from frontend.pixels import BYTE_ORDER, Picture, Pixels, to_rgba
+from frontend.geometry import Box, Size, overlap
+from frontend.look import Layer, Look, cover
+from frontend.pixels import Picture, Pixels
+from frontend.texture import Texture
+from protocol.virtio_gpu import Rect
 
 _VERTEX = """#version 330 core
 uniform vec4 box;
@@ -29,162 +32,129 @@ in vec2 at;
 out vec4 colour;
 void main() { colour = texture(picture, at); }
 """
-_CHANNELS = (gl.GL_RED, gl.GL_GREEN, gl.GL_BLUE, gl.GL_ALPHA)
 _BACKGROUND = (0.05, 0.055, 0.07, 1.0)
-
-
-class Texture:
-    """A texture of bytes in fours, its size following what is uploaded."""
-
-    def __init__(self) -> None:
-        self._name = ctypes.c_uint()
-        gl.glGenTextures(1, self._name)
-        self.size: Size = (0, 0)
-        """Width and height in pixels; 0, 0 before the first upload."""
-        self.set_linear(False)
-        self.bind()
-        for edge in (gl.GL_TEXTURE_WRAP_S, gl.GL_TEXTURE_WRAP_T):
-            gl.glTexParameteri(gl.GL_TEXTURE_2D, edge, gl.GL_CLAMP_TO_EDGE)
-
-    def bind(self) -> None:
-        """Makes it the texture that is drawn with."""
-        gl.glBindTexture(gl.GL_TEXTURE_2D, self._name)
-
-    def set_linear(self, linear: bool) -> None:
-        """Chooses how it is scaled."""
-        self.bind()
-        how = gl.GL_LINEAR if linear else gl.GL_NEAREST
-        for parameter in (gl.GL_TEXTURE_MIN_FILTER, gl.GL_TEXTURE_MAG_FILTER):
-            gl.glTexParameteri(gl.GL_TEXTURE_2D, parameter, how)
-
-    def set_format(self, fmt: int) -> None:
-        """Opaque pixels of a virtio-gpu format from now on."""
-        self.bind()
-        names = (gl.GL_TEXTURE_SWIZZLE_R, gl.GL_TEXTURE_SWIZZLE_G, gl.GL_TEXTURE_SWIZZLE_B)
-        for name, offset in zip(names, BYTE_ORDER[fmt], strict=True):
-            gl.glTexParameteri(gl.GL_TEXTURE_2D, name, _CHANNELS[offset])
-        gl.glTexParameteri(gl.GL_TEXTURE_2D, gl.GL_TEXTURE_SWIZZLE_A, gl.GL_ONE)
-
-    def resize(self, size: Size) -> None:
-        """Makes room for pixels of this size; the content is undefined after a change. MemoryError: there is none."""
-        if size == self.size:
-            return
-        self.bind()
-        kind = (gl.GL_RGBA, gl.GL_UNSIGNED_BYTE)
-        gl.glTexImage2D(gl.GL_TEXTURE_2D, 0, gl.GL_RGBA8, *size, 0, *kind, None)
-        self.size = size if gl.glGetError() == gl.GL_NO_ERROR else (0, 0)
-        if self.size != size:
-            raise MemoryError(f"no graphics memory for {size[0]}x{size[1]}")
-
-    def upload(self, pixels: Pixels, x: int = 0, y: int = 0) -> None:
-        """Replaces a rectangle that begins at (x, y). Rows may lie apart by any multiple of a pixel."""
-        if pixels.strides[0] % 4 or pixels.strides[1:] != (4, 1):
-            pixels = np.ascontiguousarray(pixels)
-        self.bind()
-        gl.glPixelStorei(gl.GL_UNPACK_ROW_LENGTH, pixels.strides[0] // 4)
-        address = ctypes.c_void_p(pixels.ctypes.data)
-        shape = (pixels.shape[1], pixels.shape[0])
-        gl.glTexSubImage2D(gl.GL_TEXTURE_2D, 0, x, y, *shape, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE, address)
-        gl.glPixelStorei(gl.GL_UNPACK_ROW_LENGTH, 0)
-
-    def show(self, pixels: Pixels) -> None:
-        """Becomes exactly these pixels."""
-        self.resize((pixels.shape[1], pixels.shape[0]))
-        self.upload(pixels)
-
-    def read(self) -> Pixels:
-        """The bytes as uploaded, a copy."""
-        pixels: Pixels = np.empty((self.size[1], self.size[0], 4), np.uint8)
-        self.bind()
-        gl.glGetTexImage(gl.GL_TEXTURE_2D, 0, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE, ctypes.c_void_p(pixels.ctypes.data))
-        return pixels
+_BORDER = (0.0, 0.0, 0.0, 1.0)
 
 
 class Renderer:
     """One window's textures and its shader program."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_alpha: bool) -> None:
+        """has_alpha: whether the window's pixels have an alpha, which must end up opaque."""
+        self._has_alpha = has_alpha
         self._program = ShaderProgram(Shader(_VERTEX, "vertex"), Shader(_FRAGMENT, "fragment"))
-        self._vertices = ctypes.c_uint()
+        self._vertices, self._source = ctypes.c_uint(), ctypes.c_uint()
         gl.glGenVertexArrays(1, self._vertices)
+        gl.glGenFramebuffers(1, self._source)
         limit = ctypes.c_int()
         gl.glGetIntegerv(gl.GL_MAX_TEXTURE_SIZE, limit)
         self._largest = limit.value
-        self._picture, self._cursor = Texture(), Texture()
-        self._format: int | None = None
-        self._panels: dict[str, Texture] = {}
+        self._picture = Texture()
+        self._layers: dict[str, Texture] = {}
+        self._there = False
         self._window: Size = (1, 1)
 
     @property
     def size(self) -> Size | None:
         """The size of the picture that is there to be drawn, or None."""
-        return self._picture.size if self._format is not None else None
+        return self._picture.size if self._there else None
 
     def upload(self, picture: Picture) -> None:
         """Takes a frame's damage over; its memory is not read later. MemoryError: too large for the graphics driver."""
         if max(picture.size) > self._largest:
             raise MemoryError(f"the graphics driver has pictures of up to {self._largest}x{self._largest}")
-        self._picture.resize(picture.size)
-        if picture.format != self._format:
-            self._picture.set_format(picture.format)
-            self._format = picture.format
-        for rect in picture.damage:
-            part = picture.pixels[rect.y : rect.y + rect.height, rect.x : rect.x + rect.width]
-            self._picture.upload(part, rect.x, rect.y)
+        self._picture.prepare(picture.size, picture.format)
+        self._picture.upload(picture.pixels, picture.damage)
+        self._there = True
 
     def forget(self) -> None:
         """There is no picture any more."""
-        self._format = None
+        self._there = False
 
-    def set_cursor(self, pixels: Pixels) -> None:
-        """The cursor's premultiplied pixels."""
-        self._cursor.show(pixels)
+    def set_layer(self, name: str, pixels: Pixels) -> None:
+        """The premultiplied R G B A pixels of a layer."""
+        if name not in self._layers:
+            self._layers[name] = Texture()
+        self._layers[name].show(pixels)
 
-    def set_panel(self, name: str, pixels: Pixels) -> None:
-        """A text panel's premultiplied pixels."""
-        self._panels.setdefault(name, Texture()).show(pixels)
+    def layer_size(self, name: str) -> Size:
+        """Width and height of a layer that was set."""
+        return self._layers[name].size
 
     def set_linear(self, linear: bool) -> None:
         """How picture and cursor are scaled: linear or nearest."""
-        self._picture.set_linear(linear)
-        self._cursor.set_linear(linear)
+        for texture in (self._picture, self._layers.setdefault("cursor", Texture())):
+            texture.set_linear(linear)
 
     def read(self) -> Pixels:
         """The picture as R G B 255, a copy. Only with a picture there."""
-        assert self._format is not None
-        return to_rgba(self._picture.read(), self._format)
+        pixels = self._picture.read()
+        pixels[..., 3] = 255
+        return pixels
 
-    def begin(self, window: Size, empty: bool) -> None:
-        """Starts a new drawing. window: framebuffer pixels; empty: nothing but panels will come."""
-        self._window = window
-        gl.glViewport(0, 0, *window)
-        gl.glClearColor(*(_BACKGROUND if empty else (0.0, 0.0, 0.0, 1.0)))
-        gl.glClear(gl.GL_COLOR_BUFFER_BIT)
-        gl.glDisable(gl.GL_DEPTH_TEST)
-        gl.glEnable(gl.GL_BLEND)
+    def paint(self, look: Look, parts: list[Rect]) -> None:
+        """Paints these parts of the window, each inside it, into the back buffer."""
+        self._window = look.window
+        gl.glViewport(0, 0, *look.window)
         gl.glBlendFunc(gl.GL_ONE, gl.GL_ONE_MINUS_SRC_ALPHA)
         gl.glActiveTexture(gl.GL_TEXTURE0)
         gl.glBindVertexArray(self._vertices)
         self._program.use()
-
-    def draw_picture(self, box: Box) -> None:
-        """The picture over this part of the window."""
-        self._draw(self._picture, box)
-
-    def draw_cursor(self, box: Box, clip: Box) -> None:
-        """The cursor, clipped to a box of whole pixels."""
-        gl.glEnable(gl.GL_SCISSOR_TEST)
-        bottom = self._window[1] - int(clip.y + clip.height)
-        gl.glScissor(int(clip.x), bottom, int(clip.width), int(clip.height))
-        self._draw(self._cursor, box)
+        for part in parts:
+            self._paint_part(look, part)
         gl.glDisable(gl.GL_SCISSOR_TEST)
 
-    def draw_panel(self, name: str, across: float, down: float, margin: int = 12) -> None:
-        """A panel: across and down from 0 (left, top) to 1 (right, bottom), margin pixels from the edges."""
-        texture = self._panels[name]
-        room = [self._window[axis] - texture.size[axis] - 2 * margin for axis in (0, 1)]
-        corner = (margin + max(0, round(room[0] * across)), margin + max(0, round(room[1] * down)))
-        self._draw(texture, Box(*corner, *texture.size))
+    def _paint_part(self, look: Look, part: Rect) -> None:
+        seen = overlap(part, cover(look.picture)) if look.picture is not None else None
+        if seen != part:
+            self._clear(part, _BACKGROUND if look.picture is None else _BORDER)
+        if seen is not None and look.picture is not None:
+            self._paint_picture(look.picture, seen)
+        if self._has_alpha:
+            gl.glColorMask(False, False, False, True)
+            self._clear(part, _BORDER)
+            gl.glColorMask(True, True, True, True)
+        for layer in look.layers:
+            self._paint_layer(layer, part)
+
+    def _clear(self, part: Rect, colour: tuple[float, float, float, float]) -> None:
+        self._scissor(part)
+        gl.glClearColor(*colour)
+        gl.glClear(gl.GL_COLOR_BUFFER_BIT)
+
+    def _paint_picture(self, box: Box, part: Rect) -> None:
+        if (box.width, box.height) == self._picture.size:
+            self._blit(part, int(box.x), int(box.y))
+        else:
+            self._scissor(part)
+            self._draw(self._picture, box)
+
+    def _blit(self, part: Rect, left: int, top: int) -> None:
+        """Copies a part of the picture, whose corner is at (left, top). A scissor would make Mesa draw instead."""
+        gl.glDisable(gl.GL_SCISSOR_TEST)
+        gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, self._source)
+        place = (gl.GL_READ_FRAMEBUFFER, gl.GL_COLOR_ATTACHMENT0, gl.GL_TEXTURE_2D)
+        gl.glFramebufferTexture2D(*place, self._picture.name, 0)
+        x, y = part.x - left, part.y - top
+        source = (x, y, x + part.width, y + part.height)
+        above = self._window[1] - part.y
+        target = (part.x, above, part.x + part.width, above - part.height)
+        gl.glBlitFramebuffer(*source, *target, gl.GL_COLOR_BUFFER_BIT, gl.GL_NEAREST)
+        gl.glBindFramebuffer(gl.GL_READ_FRAMEBUFFER, 0)
+
+    def _paint_layer(self, layer: Layer, part: Rect) -> None:
+        place = layer.place()
+        seen = overlap(place, part) if place is not None else None
+        if seen is None:
+            return
+        self._scissor(seen)
+        gl.glEnable(gl.GL_BLEND)
+        self._draw(self._layers[layer.name], layer.box)
+        gl.glDisable(gl.GL_BLEND)
+
+    def _scissor(self, part: Rect) -> None:
+        gl.glEnable(gl.GL_SCISSOR_TEST)
+        gl.glScissor(part.x, self._window[1] - part.y - part.height, part.width, part.height)
 
     def _draw(self, texture: Texture, box: Box) -> None:
         width, height = self._window
