@@ -204,12 +204,15 @@ class Update:
 
     def header(self) -> bytes:
         """What goes before the pixels, so that they need not be copied."""
-        size = _UPDATE.size + len(self.pixels)
-        fields = _UPDATE.pack(self.scanout, self.x, self.y, self.width, self.height)
-        return _HEADER.pack(DisplayRequest.UPDATE, 0, size) + fields
+        return _update_header(self.scanout, Rect(self.x, self.y, self.width, self.height), len(self.pixels))
 
     def encode(self) -> bytes:
         return self.header() + bytes(self.pixels)
+
+
+def _update_header(scanout: int, rect: Rect, size: int) -> bytes:
+    fields = _UPDATE.pack(scanout, rect.x, rect.y, rect.width, rect.height)
+    return _HEADER.pack(DisplayRequest.UPDATE, 0, _UPDATE.size + size) + fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,11 +464,19 @@ class DisplayEncoder:
         scanout, or has another number of bytes.
         """
         view = memoryview(pixels).cast("B")
-        if rect.x < 0 or rect.y < 0 or self.clip(scanout, rect) != rect:
-            raise ValueError(f"update {rect} outside scanout {scanout} of {self._sizes[scanout]}")
+        header = self.update_header(scanout, rect)
         if len(view) != rect.width * rect.height * 4:
             raise ValueError(f"update {rect} with {len(view)} bytes")
-        return Update(scanout, rect.x, rect.y, rect.width, rect.height, view).header(), view
+        return header, view
+
+    def update_header(self, scanout: int, rect: Rect) -> bytes:
+        """The header of an update alone, for pixels that do not pass through this process's memory.
+
+        Exactly width * height * 4 bytes must follow it. ValueError when the rectangle is empty or outside the scanout.
+        """
+        if rect.x < 0 or rect.y < 0 or self.clip(scanout, rect) != rect:
+            raise ValueError(f"update {rect} outside scanout {scanout} of {self._sizes[scanout]}")
+        return _update_header(scanout, rect, rect.width * rect.height * 4)
 
     def cursor_pos(self, scanout: int, x: int, y: int, visible: bool = True) -> bytes:
         """Moves the cursor, or hides it; x and y as the guest gives them (u32)."""

@@ -5,31 +5,28 @@ a message's rest blockingly, so none must ever be left half sent. While the mess
 is held; what changes meanwhile adds up and makes the next frame. A VMM that does not read just gets fewer frames.
 """
 
-import array
 import asyncio
-import fcntl
 import logging
 import socket
-import termios
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from backend._core import lib
 from backend.region import Rect, Region
-from backend.screens import Frame, Screens
+from backend.screens import Frame, Image, Screens
 from protocol import vhost_user_gpu as dp
 from protocol.errors import PeerError
-from protocol.virtio_gpu import DisplayOne
+from protocol.virtio_gpu import DisplayOne, Format
 from protocol.virtio_gpu import Rect as WireRect
 from vhost_gpu.display_requests import DisplayRequests
+from vhost_gpu.display_stream import COPIED_MESSAGE, MAX_HOLD_SECONDS, DisplayStream
 
-MAX_MESSAGE = 128 * 1024
-"""Pixel bytes of one UPDATE, at most (at least one row)."""
-MAX_HOLD_SECONDS = 1.0
-"""How long one frame may take to be read by the VMM while the guest's next ones wait for its image."""
-_SEND_BUFFER = 1024 * 1024
 _READ_SIZE = 4096
+_BYTES_PER_TURN = 1024 * 1024
+"""After so many the guest's commands get their turn."""
 _MESSAGES_PER_TURN = 64
+_SOCKET_FORMATS = (Format.B8G8R8X8_UNORM, Format.B8G8R8A8_UNORM)
+"""x8r8g8b8 as it is: the VMM does not look at X."""
 
 _log = logging.getLogger("vhost_gpu.display")
 
@@ -39,8 +36,16 @@ class _Sending:
     """A frame on its way: its image is held until the last rectangle is out."""
 
     frame: Frame
+    image: Image
     rects: list[Rect]
     since: float
+    lent: bool = False
+    """Whether queued messages refer to the image."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether the first rectangle's rows follow each other in the image, in the socket's format."""
+        return self.rects[0].width * 4 == self.image.stride and self.image.format in _SOCKET_FORMATS
 
 
 @dataclass(slots=True)
@@ -84,14 +89,13 @@ class VmmDisplay:
         self._decoder = dp.ReplyDecoder()
         self._requests = DisplayRequests(loop)
         self._scanouts = [_Scanout() for _ in range(num_scanouts)]
-        self._buffer = bytearray(MAX_MESSAGE)
-        self._rest = b""
+        self._buffer = bytearray(COPIED_MESSAGE)
         self._queue: list[bytes] = []
         self._writing = False
         self._closed = False
         self._broken_peer = False
         connection.setblocking(False)
-        self._room = _send_room(connection)
+        self._stream = DisplayStream(loop, connection, screens)
 
     def start(self) -> None:
         """Begins. The VMM may have closed its end already: ``on_closed`` is called in here then."""
@@ -111,6 +115,7 @@ class VmmDisplay:
         self._socket.close()
         for scanout in self._scanouts:
             self._stop_sending(scanout)
+        self._stream.close()
         self._requests.close()
         self._on_closed(self)
 
@@ -185,7 +190,7 @@ class VmmDisplay:
             self._pump()
 
     def images_retired(self, images: list[int]) -> None:
-        """Nothing to do: pixels are copied to the socket."""
+        """Nothing to do: what the socket needs is held."""
 
     def relieve(self) -> None:
         """Gives up a frame that the VMM has not read for long; all of it goes out again later."""
@@ -196,6 +201,7 @@ class VmmDisplay:
                 self._stop_sending(state)
                 state.damage.set_whole(frame.width, frame.height)
                 state.dirty = True
+        self._stream.relieve()
 
     # ---- from the VMM
 
@@ -241,8 +247,11 @@ class VmmDisplay:
 
     def _send_some(self) -> bool:
         """Whether something is left to be sent."""
+        if self._stream.release_read():
+            self._loop.call_soon(self._screens.publish)
+        end = self._stream.sent + _BYTES_PER_TURN
         for _ in range(_MESSAGES_PER_TURN):
-            if not self._has_room():
+            if self._stream.sent >= end or not self._stream.has_room:
                 return True
             if not self._send_next():
                 return False
@@ -250,11 +259,11 @@ class VmmDisplay:
 
     def _send_next(self) -> bool:
         """Sends one message; False when there was none."""
-        if self._rest:
-            self._send([self._rest])
+        if self._stream.has_rest:
+            self._stream.send_rest()
             return True
         if self._queue:
-            self._send([self._queue.pop(0)])
+            self._stream.send([self._queue.pop(0)])
             return True
         return any(self._send_cursor(i, s) for i, s in enumerate(self._scanouts)) or any(
             self._send_scanout(i, s) for i, s in enumerate(self._scanouts)
@@ -267,9 +276,11 @@ class VmmDisplay:
         cursor = self._screens.cursor(index)
         position = (cursor.x, cursor.y)
         if cursor.visible and cursor.generation != state.cursor_generation:
-            self._send([self._encoder.cursor_update(index, *position, cursor.hot_x, cursor.hot_y, cursor.pixels)])
+            self._stream.send(
+                [self._encoder.cursor_update(index, *position, cursor.hot_x, cursor.hot_y, cursor.pixels)]
+            )
         elif cursor.visible != state.cursor_visible or position != state.cursor_position:
-            self._send([self._encoder.cursor_pos(index, *position, visible=cursor.visible)])
+            self._stream.send([self._encoder.cursor_pos(index, *position, visible=cursor.visible)])
         else:
             return False
         state.cursor_generation = cursor.generation
@@ -297,7 +308,7 @@ class VmmDisplay:
         if not frame.resource_id or not rects:
             return False
         self._screens.hold(frame.image)
-        state.sending = _Sending(frame, rects, self._loop.time())
+        state.sending = _Sending(frame, self._screens.image(frame.image), rects, self._loop.time())
         state.sequence = frame.sequence
         return True
 
@@ -310,17 +321,14 @@ class VmmDisplay:
         state.generation = frame.generation
         state.damage.set_whole(frame.width, frame.height)
         if not was_silent:  # a scanout that never showed anything needs no clearing
-            self._send([self._encoder.scanout(index, frame.width, frame.height)])
+            self._stream.send([self._encoder.scanout(index, frame.width, frame.height)])
 
     def _send_band(self, index: int, state: _Scanout, sending: _Sending) -> None:
         """Sends as many rows of the frame's first rectangle as one message takes."""
         rect = sending.rects[0]
-        rows = max(1, min(rect.height, MAX_MESSAGE // (rect.width * 4)))
-        band = Rect(rect.x, rect.y, rect.width, rows)
-        pixels = memoryview(self._buffer)[: band.area * 4]
-        frame = sending.frame
-        self._screens.read_xrgb(frame.image, Rect(frame.x + band.x, frame.y + band.y, *band[2:]), pixels)
-        self._send(list(self._encoder.update(index, WireRect(*band), pixels)))
+        most = self._stream.message_size if sending.direct else COPIED_MESSAGE
+        rows = max(1, min(rect.height, most // (rect.width * 4)))
+        self._send_update(index, sending, Rect(rect.x, rect.y, rect.width, rows))
         if rows < rect.height:
             sending.rects[0] = Rect(rect.x, rect.y + rows, rect.width, rect.height - rows)
         else:
@@ -328,34 +336,25 @@ class VmmDisplay:
         if not sending.rects:
             self._stop_sending(state)
 
+    def _send_update(self, index: int, sending: _Sending, band: Rect) -> None:
+        image = sending.image
+        header = self._encoder.update_header(index, WireRect(*band))
+        at = Rect(sending.frame.x + band.x, sending.frame.y + band.y, band.width, band.height)
+        if sending.direct:
+            sending.lent = True
+            self._stream.send_image(header, image, at.y * image.stride, band.area * 4)
+        else:
+            pixels = memoryview(self._buffer)[: band.area * 4]
+            self._screens.read_xrgb(image.id, at, pixels)
+            self._stream.send([header, pixels])
+
     def _stop_sending(self, state: _Scanout) -> None:
-        if state.sending is not None:
-            image = state.sending.frame.image
-            state.sending = None
-            self._screens.release(image)
-            # A frame that waited for this image may be out now; not from here, where we may be in the middle of one.
-            self._loop.call_soon(self._screens.publish)
-
-    def _has_room(self) -> bool:
-        """Whether the largest message would be taken whole (each byte may cost the socket two of its buffer)."""
-        queued = array.array("i", [0])
-        fcntl.ioctl(self._socket, termios.TIOCOUTQ, queued)
-        return queued[0] <= self._room
-
-    def _send(self, parts: list[bytes | memoryview]) -> None:
-        """Sends a message. Should the socket take less than all of it, the rest goes out before anything else."""
-        try:
-            sent = self._socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        whole = b"".join(parts) if sent < sum(map(len, parts)) else b""
-        self._rest = whole[sent:]
-
-
-def _send_room(connection: socket.socket) -> int:
-    """Queued bytes up to which another message of the largest size still fits."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    # Where buffers are so small that none fits, a message may go in parts: but never less than what the kernel
-    # calls writable (a quarter), or the loop would spin until the VMM reads.
-    return max(size // 4, size - 2 * (MAX_MESSAGE + dp.HEADER_SIZE + 1024))
+        if state.sending is None:
+            return
+        sending, state.sending = state.sending, None
+        if sending.lent:
+            self._stream.lend(sending.image.id)
+        else:
+            self._screens.release(sending.image.id)
+        # A frame that waited for this image may be out now; not from here, where we may be in the middle of one.
+        self._loop.call_soon(self._screens.publish)

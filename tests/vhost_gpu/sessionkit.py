@@ -48,12 +48,18 @@ def pixel(colour: tuple[int, int, int], format_: int = Format.B8G8R8X8_UNORM) ->
 
 
 def xrgb(data: bytes, format_: int) -> bytes:
-    """Pixels of any format as the display socket carries them: B G R 0."""
+    """Pixels of any format as x8r8g8b8 with X = 0."""
     order = BYTES[Format(format_)]
     out = bytearray(len(data))
     for at, letter in enumerate("BGR"):
         out[at::4] = data[order.index(letter) :: 4]
     return bytes(out)
+
+
+def on_display(display: VmmDisplay, scanout: int = 0) -> bytes:
+    """What a VMM's display shows of a scanout (b"": nothing), X = 0 since x8r8g8b8 gives it no meaning."""
+    picture = display.pictures.get(scanout)
+    return b"" if picture is None else xrgb(bytes(picture.pixels), Format.B8G8R8X8_UNORM)
 
 
 @dataclass

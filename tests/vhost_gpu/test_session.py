@@ -17,6 +17,7 @@ from tests.vhost_gpu.sessionkit import (
     FakeControl,
     Viewer,
     config,
+    on_display,
     open_fds,
     paint,
     pictures,
@@ -72,7 +73,7 @@ async def test_memory_in_several_regions(layout: list) -> None:  # type: ignore[
             await framebuffer.show()
             await framebuffer.flush()
             wanted = xrgb(bytes(framebuffer.pixels), Format.B8G8R8X8_UNORM)
-            await kit.display.wait_until(lambda d: 0 in d.pictures and d.pictures[0].pixels == wanted)
+            await kit.display.wait_until(lambda d: on_display(d) == wanted)
     finally:
         memory.close()
 
@@ -109,7 +110,7 @@ async def test_every_format_has_its_colours_on_every_output(format_: Format) -> 
             pixels = bytes(framebuffer.pixels)
             await viewer.wait(lambda v: v.pixels.get(0) == pixels)
             assert viewer.frames[0].format == format_
-            await kit.display.wait_until(lambda d: 0 in d.pictures and d.pictures[0].pixels == xrgb(pixels, format_))
+            await kit.display.wait_until(lambda d: on_display(d) == xrgb(pixels, format_))
 
 
 async def test_a_scanout_with_an_origin() -> None:
@@ -122,9 +123,7 @@ async def test_a_scanout_with_an_origin() -> None:
             rows = (framebuffer.pixels[(y * 100 + 30) * 4 : (y * 100 + 70) * 4] for y in range(20, 45))
             wanted = b"".join(map(bytes, rows))
             await viewer.wait(lambda v: v.pixels.get(0) == wanted)
-            await kit.display.wait_until(
-                lambda d: 0 in d.pictures and d.pictures[0].pixels == xrgb(wanted, Format.B8G8R8X8_UNORM)
-            )
+            await kit.display.wait_until(lambda d: on_display(d) == xrgb(wanted, Format.B8G8R8X8_UNORM))
 
 
 async def test_damage_is_relative_to_the_scanout_and_clipped_to_it() -> None:
@@ -151,7 +150,7 @@ async def test_sixteen_scanouts_on_one_framebuffer() -> None:
             parts = {n: bytes(framebuffer.pixels[n * 1024 : (n + 1) * 1024]) for n in range(16)}
             await viewer.wait(lambda v: v.pixels == parts)
             wanted = {n: xrgb(part, Format.B8G8R8X8_UNORM) for n, part in parts.items()}
-            await display.wait_until(lambda d: {n: p.pixels for n, p in d.pictures.items()} == wanted)
+            await display.wait_until(lambda d: {n: on_display(d, n) for n in d.pictures} == wanted)
 
 
 async def test_a_cleared_scanout_is_told_to_everyone() -> None:
