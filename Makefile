@@ -13,7 +13,7 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check setuptools wheel cffi
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[viewer,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[viewer,bench,test]'
 	touch $@
 
 build: $(VENV)/.installed
@@ -61,6 +61,7 @@ e2e: build
 	$(PYTEST) -q -m e2e
 
 clean:
-	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c
+	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c \
+		vhost_gpu/bench/_loop*.so vhost_gpu/bench/_loop.c
 
 include systemd/install.mk

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("protocol", "backend", "vhost_gpu", "frontend")
 COMMANDS = {
     "vhost-gpu": "vhost_gpu.cli",
+    "vhost-gpu-bench": "vhost_gpu.bench.cli",
     "vhost-gpu-demo": "vhost_gpu.guest.demo",
     "vhost-gpu-viewer": "frontend.cli",
     "vhost-gpu-screenshot": "frontend.screenshot",
@@ -88,7 +89,7 @@ class Installation:
         config = f"home = {python.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
         _write(self.library / "pyvenv.cfg", config, 0o644)
         for name in PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__", "core", "*.c", "_core_build.py")
+            ignored = shutil.ignore_patterns("__pycache__", "core", "*.c", "_*_build.py")
             shutil.copytree(ROOT / name, packages / name, ignore=ignored)
         for name in _with_dependencies(REQUIREMENTS):
             _copy_distribution(name, packages)

@@ -18,6 +18,7 @@ COMMANDS = {
     "vhost-gpu-viewer": "frontend.cli",
     "vhost-gpu-screenshot": "frontend.screenshot",
     "vhost-gpu-demo": "vhost_gpu.guest.demo",
+    "vhost-gpu-bench": "vhost_gpu.bench.cli",
 }
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 

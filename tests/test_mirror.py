@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("protocol", "backend", "vhost_gpu", "vhost_gpu/guest", "frontend")
+PACKAGES = ("protocol", "backend", "vhost_gpu", "vhost_gpu/bench", "vhost_gpu/guest", "frontend")
 MODULES = sorted(
     path.relative_to(ROOT)
     for package in PACKAGES
