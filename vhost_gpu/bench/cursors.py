@@ -40,11 +40,14 @@ def _paced(guest: BenchGuest, operations: list[tuple[Prepared, ...]], seconds: f
 
 
 @contextmanager
-def full_frames(guest: BenchGuest, operation: tuple[Prepared, ...], depth: int = _DEPTH) -> Iterator[None]:
-    """The control queue is busy meanwhile. Raises BenchError on leaving when that failed."""
+def full_frames(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float) -> Iterator[None]:
+    """The control queue is busy meanwhile, for ``seconds`` at most: a back-end may look at nothing else until then.
+
+    Raises BenchError on leaving when that failed.
+    """
     stop = Stop()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(guest.control.run, [operation], depth=depth, stop=stop)
+        running = pool.submit(guest.control.run, [operation], depth=_DEPTH, seconds=seconds, stop=stop)
         try:
             yield
         finally:
@@ -71,8 +74,9 @@ def _busy(target: Target, settings: Settings) -> dict[str, float]:
         surface = guest.surface(*_SIZE, scattered=True)
         resource = _cursor_resource(guest)
         guest.show(surface)
-        with full_frames(guest, surface.update()):
+        with full_frames(guest, surface.update(), 2 * settings.seconds):
             move = _paced(guest, _moves(), settings.seconds)
+        with full_frames(guest, surface.update(), 2 * settings.seconds):
             update = _paced(guest, _updates(resource), settings.seconds)
     return {
         "move_p50": move.percentile_us(50) / 1000,

@@ -190,6 +190,7 @@ class BenchGuest:
         if index not in self._loops:
             vring = self.gpu.vmm.vrings[index]
             ring = self.gpu.queues[index].ring
+            self._runner.get_loop().remove_reader(vring.call)  # the driver is not to look at this ring again
             self._loops[index] = QueueLoop(self.memory, ring, vring.kick, vring.call, self._connection.fileno())
         return self._loops[index]
 

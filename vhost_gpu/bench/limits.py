@@ -6,7 +6,7 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from protocol.virtio_gpu import Rect
@@ -78,14 +78,18 @@ def _spans(lengths: Sequence[int], runs: Sequence[tuple[int, int]]) -> list[tupl
     return spans
 
 
-def ping_pong_us(seconds: float, percents: Sequence[float] = (50, 99)) -> list[float]:
-    """Percentiles, in microseconds, of waking another process through an eventfd and being woken by it."""
+def ping_pong_us(seconds: float, cpus: Iterable[int] = (), percents: Sequence[float] = (50, 99)) -> list[float]:
+    """Percentiles, in microseconds, of waking another process through an eventfd and being woken by it.
+
+    ``cpus``: where the other process runs.
+    """
     out, back = (os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(2))
     arguments = [sys.executable, "-c", _PONG, str(out), str(back)]
     process = subprocess.Popen(
         arguments, pass_fds=(out, back), env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     )
     try:
+        os.sched_setaffinity(process.pid, set(cpus) or os.sched_getaffinity(0))
         latencies = _ping(out, back, seconds)
     finally:
         os.eventfd_write(out, 2)

@@ -13,7 +13,7 @@ from protocol.virtio_gpu import HEADER_SIZE, Command, ResponseType
 from vhost_gpu.bench._loop import ffi, lib
 from vhost_gpu.bench.model import BenchError
 from vhost_gpu.guest.memory import PAGE, GuestMemory
-from vhost_gpu.guest.ring import DriverRing
+from vhost_gpu.guest.packed_ring import PackedRing, Ring
 
 if TYPE_CHECKING:
     from vhost_gpu.bench._loop import CData
@@ -86,17 +86,18 @@ class Stop:
 class QueueLoop:
     """Drives ``ring`` in C from here on: whoever set it up has nothing in flight and leaves it alone."""
 
-    def __init__(self, memory: GuestMemory, ring: DriverRing, kick: int, call: int, peer: int) -> None:
+    def __init__(self, memory: GuestMemory, ring: Ring, kick: int, call: int, peer: int) -> None:
         """``kick``, ``call``: the queue's eventfds; ``peer``: the vhost-user socket, whose end ends a run."""
         if ring.in_flight:
             raise ValueError("a queue with commands in flight")
+        packed = isinstance(ring, PackedRing)
         arena = memory.alloc(ARENA_SIZE)
         self._views = [
             ffi.from_buffer("uint8_t[]", memory.view(gpa, size), require_writable=True)
             for gpa, size in (
                 (ring.desc_gpa, 16 * ring.size),
-                (ring.avail_gpa, 6 + 2 * ring.size),
-                (ring.used_gpa, 6 + 8 * ring.size),
+                (ring.avail_gpa, 4 if packed else 6 + 2 * ring.size),
+                (ring.used_gpa, 4 if packed else 6 + 8 * ring.size),
                 (arena, ARENA_SIZE),
             )
         ]
@@ -104,11 +105,21 @@ class QueueLoop:
         self._queue = ffi.new("vb_queue *")
         queue = self._queue
         queue.size, queue.indirect, queue.event_idx = ring.size, ring.indirect, ring.event_idx
+        queue.packed, queue.in_order = packed, ring.in_order
         queue.desc, queue.avail, queue.used = desc, avail, used
         queue.kick_fd, queue.call_fd, queue.peer_fd = kick, call, peer
         queue.arena, queue.arena_gpa, queue.arena_size = buffers, arena, ARENA_SIZE
+        self._go_on(ring)
+
+    def _go_on(self, ring: Ring) -> None:
+        """Begins where the ring's owner is."""
+        queue = self._queue
+        if isinstance(ring, PackedRing):
+            queue.next_avail, queue.avail_wrap = ring.next_place
+            queue.last_used, queue.used_wrap = queue.next_avail, queue.avail_wrap
+            return
         queue.next_avail = queue.published = ring.avail_idx
-        queue.last_used = ring.last_used
+        queue.last_used, queue.next_desc = ring.last_used, ring.next_descriptor
 
     def run(
         self,

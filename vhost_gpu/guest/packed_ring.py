@@ -139,6 +139,11 @@ class PackedRing:
         """Chains that have not come back."""
         return len(self._out)
 
+    @property
+    def next_place(self) -> tuple[int, int]:
+        """Index and wrap counter of the next chain's first descriptor."""
+        return self._next.index, self._next.wrap
+
     # ---- adding ----
 
     def add(self, readable: Sequence[Segment], writable: Sequence[Segment] = ()) -> int:

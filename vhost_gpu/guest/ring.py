@@ -199,6 +199,11 @@ class DriverRing:
         """The used index up to which chains have been harvested (16 bits, wrapping)."""
         return self._last_used
 
+    @property
+    def next_descriptor(self) -> int:
+        """The table entry that the next chain begins with. IndexError when there is none free."""
+        return self._free[0]
+
     # ---- adding ----
 
     def add(self, readable: Sequence[Segment], writable: Sequence[Segment] = ()) -> int:

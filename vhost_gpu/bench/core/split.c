@@ -1,5 +1,4 @@
 /* Split rings, driver side (virtio 1.3, 2.7; struct vring in linux/virtio_ring.h). */
-#include <errno.h>
 #include <linux/virtio_ring.h>
 
 #include "vb_ring.h"
@@ -9,29 +8,46 @@ static struct vring_desc link_desc(uint64_t gpa, uint32_t length, uint32_t flags
     return (struct vring_desc){.addr = gpa, .len = length, .flags = (__virtio16)flags, .next = (__virtio16)next};
 }
 
-/* One or two descriptors at table[first ...]. */
-static void write_chain(struct vring_desc *table, uint32_t first, const vb_chain *chain)
+/* One or two descriptors of a table of size entries, from first on. */
+static void write_chain(struct vring_desc *table, uint32_t size, uint32_t first, const vb_chain *chain)
 {
     uint32_t flags = chain->reply_length ? VRING_DESC_F_NEXT : 0;
+    uint32_t second = (first + 1) % size;
 
-    table[first] = link_desc(chain->request, chain->request_length, flags, first + 1);
+    table[first] = link_desc(chain->request, chain->request_length, flags, second);
     if (chain->reply_length)
-        table[first + 1] = link_desc(chain->reply, chain->reply_length, VRING_DESC_F_WRITE, 0);
+        table[second] = link_desc(chain->reply, chain->reply_length, VRING_DESC_F_WRITE, 0);
 }
 
-void vb_split_add(vb_queue *queue, uint32_t index, const vb_chain *chain)
+/* Each chain has a place of its own; in order, the table is filled from begin to end and over again (2.7.9). */
+static uint32_t place(vb_queue *queue, uint32_t index)
+{
+    uint32_t slots = queue->indirect ? 1 : 2;
+    uint32_t head = queue->in_order ? queue->next_desc : slots * index;
+
+    queue->next_desc = (uint16_t)((queue->next_desc + slots) % queue->size);
+    return head;
+}
+
+uint32_t vb_split_index(const vb_queue *queue, uint32_t id)
+{
+    return queue->indirect ? id : id / 2;
+}
+
+uint32_t vb_split_add(vb_queue *queue, uint32_t index, const vb_chain *chain)
 {
     struct vring_desc *desc = queue->desc;
     struct vring_avail *avail = queue->avail;
-    uint32_t head = queue->indirect ? index : 2 * index;
+    uint32_t head = place(queue, index);
 
     if (queue->indirect && chain->reply_length) {
-        write_chain((struct vring_desc *)chain->table, 0, chain);
+        write_chain((struct vring_desc *)(void *)chain->table, 2, 0, chain);
         desc[head] = link_desc(chain->table_gpa, 2 * sizeof(*desc), VRING_DESC_F_INDIRECT, 0);
     } else {
-        write_chain(desc, head, chain);
+        write_chain(desc, queue->size, head, chain);
     }
     avail->ring[queue->next_avail++ % queue->size] = (__virtio16)head;
+    return head;
 }
 
 static uint16_t *used_event(vb_queue *queue)
@@ -59,45 +75,24 @@ bool vb_split_publish(vb_queue *queue)
     return !(__atomic_load_n(&used->flags, __ATOMIC_RELAXED) & VRING_USED_F_NO_NOTIFY);
 }
 
-/* A device that answers in order may return a batch with one entry: that of its last chain, where the first's goes. */
-static int next_in_order(vb_queue *queue, uint32_t id, uint32_t *index, uint32_t *length)
-{
-    if (queue->order_head == queue->order_tail)
-        return -EPROTO;
-    if (queue->batch_end == UINT32_MAX)
-        queue->batch_end = id;
-    *index = vb_order_pop(queue);
-    if (*index != queue->batch_end)
-        *length = UINT32_MAX;
-    else
-        queue->batch_end = UINT32_MAX;
-    return 1;
-}
-
-int vb_split_next_used(vb_queue *queue, uint32_t *index, uint32_t *length)
+bool vb_split_next_used(const vb_queue *queue, uint32_t *id, uint32_t *length)
 {
     const struct vring_used *used = queue->used;
     const struct vring_used_elem *element = &used->ring[queue->last_used % queue->size];
-    uint32_t id;
 
     if (__atomic_load_n(&used->idx, __ATOMIC_ACQUIRE) == queue->last_used)
-        return 0;
-    id = queue->indirect ? element->id : element->id / 2;
+        return false;
+    *id = element->id;
     *length = element->len;
-    *index = id;
-    queue->last_used++;
-    return queue->in_order ? next_in_order(queue, id, index, length) : 1;
+    return true;
 }
 
-bool vb_split_arm(vb_queue *queue)
+void vb_split_arm(vb_queue *queue)
 {
     struct vring_avail *avail = queue->avail;
-    const struct vring_used *used = queue->used;
 
     if (queue->event_idx)
         __atomic_store_n(used_event(queue), queue->last_used, __ATOMIC_RELAXED);
     else
         __atomic_store_n(&avail->flags, 0, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return __atomic_load_n(&used->idx, __ATOMIC_ACQUIRE) != queue->last_used;
 }

@@ -31,14 +31,16 @@ typedef struct {
     int peer_fd;                 /* the vhost-user socket: its end means that no answer will come */
     uint8_t *arena;              /* guest memory for requests and responses, at arena_gpa */
     uint64_t arena_gpa, arena_size;
-    uint16_t next_avail, last_used;         /* split: free-running; packed: positions in the ring */
-    int avail_wrap, used_wrap;              /* packed */
-    uint16_t published;                     /* what the device has been shown */
-    int published_wrap;
-    uint32_t since_publish;                 /* descriptors added since */
-    uint16_t order[1024];                   /* chains in the order in which they were sent */
+    uint16_t next_avail, last_used;   /* split: free-running; packed: positions in the ring */
+    int avail_wrap, used_wrap;        /* packed: the wrap counters there */
+    uint16_t published;               /* split: the avail index that the device has been shown */
+    uint16_t added;                   /* packed: descriptors since the last publish */
+    uint16_t next_desc;               /* split, in order: the next chain's place in the table */
+    /* in order: chains in the order in which they were sent, and the last one of the batch that is coming back */
+    uint16_t order_index[1024], order_id[1024];
     uint32_t order_head, order_tail;
-    uint32_t batch_end;                     /* in-order: the last chain of the batch that came back, or UINT32_MAX */
+    uint32_t batch_end;               /* its id; UINT32_MAX: no batch */
+    uint8_t slots[1024];              /* packed: descriptors of each chain in the ring */
 } vb_queue;
 
 /* What to run: operations of per_op commands, depth of them in flight, until one of the limits. Operation number n

@@ -26,18 +26,16 @@ int vb_ring_next_used(vb_queue *queue, uint32_t *index, uint32_t *length);
 /* Asks for an interrupt with the next chain; true when one is there already. */
 bool vb_ring_arm(vb_queue *queue);
 
-/* What ring.c chooses from. */
-void vb_split_add(vb_queue *queue, uint32_t index, const vb_chain *chain);
+/* What ring.c chooses from. next_used gives the id that the device wrote where the next chain or batch is; skip goes
+   over a chain's entry. */
+uint32_t vb_split_add(vb_queue *queue, uint32_t index, const vb_chain *chain);
 bool vb_split_publish(vb_queue *queue);
-int vb_split_next_used(vb_queue *queue, uint32_t *index, uint32_t *length);
-bool vb_split_arm(vb_queue *queue);
+bool vb_split_next_used(const vb_queue *queue, uint32_t *id, uint32_t *length);
+uint32_t vb_split_index(const vb_queue *queue, uint32_t id);
+void vb_split_arm(vb_queue *queue);
 
-/* Chains in the order in which they were sent, for devices that answer in order. */
-void vb_order_push(vb_queue *queue, uint32_t index);
-uint32_t vb_order_pop(vb_queue *queue);
-
-/* Descriptors that a chain takes in the ring. */
-static inline uint32_t vb_chain_descriptors(const vb_queue *queue, const vb_chain *chain)
-{
-    return !queue->indirect && chain->reply_length ? 2 : 1;
-}
+uint32_t vb_packed_add(vb_queue *queue, uint32_t index, const vb_chain *chain);
+bool vb_packed_publish(vb_queue *queue);
+bool vb_packed_next_used(const vb_queue *queue, uint32_t *id, uint32_t *length);
+void vb_packed_skip(vb_queue *queue, uint32_t index);
+void vb_packed_arm(vb_queue *queue);
