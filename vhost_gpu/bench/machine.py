@@ -70,10 +70,15 @@ def _versions() -> dict[str, str]:
 def _version(argv: Sequence[str]) -> str | None:
     """What the program says of itself, else the version of the package that it comes in."""
     said = _output(*argv, "--version")
-    if said is not None or not (dpkg := shutil.which("dpkg-query")):
-        return said
-    owner = _output(dpkg, "--search", str(Path(shutil.which(argv[0]) or argv[0]).resolve()))
-    return owner and _output(dpkg, "--show", "--showformat=${Package} ${Version}", owner.rpartition(": ")[0])
+    return _package(Path(shutil.which(argv[0]) or argv[0])) if said is None else said
+
+
+def _package(path: Path) -> str | None:
+    """The package that a file comes in, on Debian and the like; it may be known by the path before /usr was merged."""
+    for name in (path.absolute(), path.resolve()):
+        if owner := _output("dpkg-query", "--search", str(name)):
+            return _output("dpkg-query", "--show", "--showformat=${Package} ${Version}", owner.partition(": ")[0])
+    return None
 
 
 def _output(*command: str) -> str | None:
