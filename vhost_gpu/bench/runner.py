@@ -82,7 +82,7 @@ class Runner:
             took = time.monotonic() - at
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
             measured.runs.append(Run(side, pair, at - self._began, took, finite))
-            self._progress.ends(f"{what}  {_brief(scenario, finite)}")
+            self._progress.ends(f"{what}  {_brief(scenario, finite)}".rstrip())
 
     def _failed(self, measured: Measured, side: Side, what: str, reason: str) -> None:
         runs = len([run for run in measured.runs if run.side == side])
