@@ -48,7 +48,8 @@ def markdown(results: Results, content: Sequence[Section], picture: str | None =
     for section in content:
         lines.append(_markdown_row([f"**{section.measured.title}**", *[""] * (len(head) - 1)]))
         lines += [_markdown_row(_cells(results, row)) for row in section.rows]
-    lines += ["", *(f"- {line.strip()}" for line in _failures(results, content))]
+    if failures := _failures(results, content):
+        lines += ["", *(f"- {line}" for line in failures)]
     lines += ["", *_ending(results, content, _Paint(False))]
     return "\n".join(lines).strip() + "\n"
 
