@@ -16,8 +16,10 @@ from tests.backend.ringkit import (
     ERR_OUT_OF_MEMORY,
     ERR_UNSPEC,
     F_WRITE,
+    FEATURES,
     FLAG_FENCE,
     FLAG_RING_IDX,
+    KINDS,
     OK,
     Kit,
     attach_backing,
@@ -39,9 +41,9 @@ FIXED_SIZES = {
 HEADER_ONLY = [0, 0x10B, 0x10C, 0x10D, 0x110, 0x200, 0x204, 0x207, 0x208, 0x302, 0x1100, 0xFFFFFFFF]
 
 
-@pytest.fixture
-def kit():
-    with Kit() as kit:
+@pytest.fixture(params=KINDS)
+def kit(request):
+    with Kit(features=FEATURES | KINDS[request.param]) as kit:
         yield kit
 
 
@@ -139,7 +141,7 @@ def test_order_is_kept_and_answers_may_come_in_any(kit):
         assert struct.unpack_from("<I", ffi.buffer(request.data, request.size), 24) == (i,)
     for i in (2, 0, 1):
         lib.vg_request_complete(kit.core, requests[i], OK, ffi.NULL, 0)
-    assert ring.take_used() == [(heads[i], 24) for i in (2, 0, 1)]
+    assert ring.take_used() == [(heads[i], 24) for i in ((0, 1, 2) if kit.in_order else (2, 0, 1))]
     lib.vg_request_drop(kit.core, requests[0])
 
 
@@ -373,7 +375,7 @@ def test_no_move_overtakes_an_update_that_is_with_the_caller(kit):
 def test_broken_cursor_ring_found_during_a_copy_is_reported_by_its_drain(kit):
     kit.cursor.drain()
     chain = kit.control.send(big_transfer(kit))
-    kit.cursor.publish(999)
+    kit.cursor.add([(0, 1, 0)])
     assert kit.control.drain() == IDLE
     assert kit.control.take_used() == [(chain.head, 24)]
     assert kit.cursor.err_count() == 1
@@ -394,9 +396,10 @@ def test_broken_cursor_ring_found_during_a_copy_is_reported_by_its_drain(kit):
         max_size=12,
     ),
     st.sampled_from(["control", "cursor"]),
+    st.sampled_from(sorted(KINDS)),
 )
-def test_noise_commands_all_come_back(commands, name):
-    with Kit(num=32) as kit:
+def test_noise_commands_all_come_back(commands, name, kind):
+    with Kit(num=32, features=FEATURES | KINDS[kind]) as kit:
         kit.make_resource(1, 4, 4)
         ring = getattr(kit, name)
         heads = [ring.send(struct.pack("<I", type_) + body).head for type_, body in commands]

@@ -38,12 +38,14 @@ class Guest:
     """A running guest with one virtio-gpu device, called "gpu" in QMP.
 
     vhost_user: path of the vhost-user socket of a back-end; None: QEMU's in-process device.
-    outputs: max_outputs of the device. kernel: more words for the kernel's command line. devices: more -device options.
+    outputs: max_outputs of the device. properties: more of them, as on QEMU's command line. kernel: more words for the
+    kernel's command line. devices: more -device options.
     """
 
     image: Path
     vhost_user: Path | None = None
     outputs: int = 1
+    properties: str = ""
     kernel: str = ""
     devices: list[str] = field(default_factory=list)
 
@@ -69,11 +71,12 @@ class Guest:
             -chardev file,id=console,path={self.directory}/console.log -serial chardev:console
             -chardev socket,id=agent,path={self.directory}/agent,server=on,wait=off -serial chardev:agent""".split()
         words += ["-append", f"{_KERNEL_ARGUMENTS} {self.kernel}"]
+        properties = ",".join(["id=gpu", f"max_outputs={self.outputs}", *filter(None, [self.properties])])
         if self.vhost_user is None:
-            words += ["-device", f"virtio-gpu-pci,id=gpu,max_outputs={self.outputs}"]
+            words += ["-device", f"virtio-gpu-pci,{properties}"]
         else:
             words += ["-chardev", f"socket,id=vgpu,path={self.vhost_user}"]
-            words += ["-device", f"vhost-user-gpu-pci,id=gpu,chardev=vgpu,max_outputs={self.outputs}"]
+            words += ["-device", f"vhost-user-gpu-pci,chardev=vgpu,{properties}"]
         for device in self.devices:
             words += ["-device", device]
         return words
