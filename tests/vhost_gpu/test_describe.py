@@ -13,6 +13,7 @@ from protocol.virtio_gpu import Rect, ResponseType
 from tests.vhost_gpu.sessionkit import config, running, shown, until
 from vhost_gpu.describe import describe, describe_content
 from vhost_gpu.displays import Displays
+from vhost_gpu.guest.driver import F_RING_PACKED, LINUX_FEATURES, PLAIN_FEATURES
 from vhost_gpu.guest.framebuffer import Framebuffer
 from vhost_gpu.vhost_user_handler import VhostUserHandler
 
@@ -65,8 +66,9 @@ def _rebuild_scanout(device: Device, index: int, state: dict[str, Any]) -> None:
         run(device, vg.UpdateCursor(index, *cursor["position"], cursor["resource"], *cursor["hot_spot"]))
 
 
-async def test_a_second_device_from_the_description_describes_itself_the_same() -> None:
-    async with running() as kit:
+@pytest.mark.parametrize("features", [LINUX_FEATURES, LINUX_FEATURES | F_RING_PACKED, PLAIN_FEATURES | F_RING_PACKED])
+async def test_a_second_device_from_the_description_describes_itself_the_same(features: int) -> None:
+    async with running(features=features) as kit:
         await shown(kit.gpu, 100, 50)
         scattered = await Framebuffer.create(kit.gpu, 300, 200, 67, scattered=True)
         await kit.gpu.set_scanout(0, scattered.resource_id, Rect(10, 20, 200, 100))

@@ -31,7 +31,7 @@ from tests.vhost_gpu.sessionkit import (
 )
 from vhost_gpu.control import ControlChannel
 from vhost_gpu.guest.display import VmmDisplay
-from vhost_gpu.guest.driver import LINUX_FEATURES, PLAIN_FEATURES, GuestError, GuestGpu
+from vhost_gpu.guest.driver import F_IN_ORDER, F_RING_PACKED, LINUX_FEATURES, PLAIN_FEATURES, GuestError, GuestGpu
 from vhost_gpu.guest.framebuffer import Framebuffer, define_cursor
 from vhost_gpu.guest.memory import GuestMemory, RegionSpec, pc_layout, split_regions
 from vhost_gpu.guest.ring import Segment
@@ -46,7 +46,19 @@ ORDERS = ("qemu", "crosvm", "libkrun")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("features", [(1 << 64) - 1, LINUX_FEATURES, PLAIN_FEATURES, 1 << 32])
+@pytest.mark.parametrize(
+    "features",
+    [
+        (1 << 64) - 1,
+        LINUX_FEATURES,
+        PLAIN_FEATURES,
+        1 << 32,
+        LINUX_FEATURES | F_RING_PACKED,
+        LINUX_FEATURES | F_IN_ORDER,
+        PLAIN_FEATURES | F_RING_PACKED | F_IN_ORDER,
+    ],
+    ids=hex,
+)
 async def test_a_picture_reaches_the_viewer(order: str, features: int) -> None:
     async with running(order, features=features) as kit:
         with kit.viewer() as viewer:
@@ -173,8 +185,9 @@ async def test_a_mode_change() -> None:
             await kit.display.wait_until(lambda d: d.pictures[0].width == 80 and pictures(GREEN)(d))
 
 
-async def test_page_flips() -> None:
-    async with running() as kit:
+@pytest.mark.parametrize("rings", [0, F_RING_PACKED, F_IN_ORDER, F_RING_PACKED | F_IN_ORDER], ids=hex)
+async def test_page_flips(rings: int) -> None:
+    async with running(features=LINUX_FEATURES | rings) as kit:
         with kit.viewer() as viewer:
             front, back = await shown(kit.gpu, colour=RED), await Framebuffer.create(kit.gpu, 64, 48)
             await paint(back, GREEN)
@@ -240,11 +253,12 @@ async def test_a_cursor_of_another_size_changes_nothing(arrow: bytes) -> None:
 
 
 @pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("rings", [0, F_RING_PACKED])
 @pytest.mark.parametrize("protocol_features", [-1, -1 & ~(1 << 13)], ids=["RESET_DEVICE", "silent"])
-async def test_a_reboot_frees_everything(order: str, protocol_features: int) -> None:
-    """The new driver numbers its resources from 1 again; without RESET_DEVICE base 0 is the only sign."""
+async def test_a_reboot_frees_everything(order: str, rings: int, protocol_features: int) -> None:
+    """The new driver numbers its resources from 1 again; without RESET_DEVICE the first base is the only sign."""
     options = VmmOptions(order=order, display=VmmDisplay(), protocol_features=protocol_features)
-    async with running(options=options) as kit:
+    async with running(options=options, features=LINUX_FEATURES | rings) as kit:
         with kit.viewer() as viewer:
             for colour in (RED, GREEN, BLUE):
                 framebuffer = await shown(kit.gpu, colour=colour)
@@ -257,8 +271,9 @@ async def test_a_reboot_frees_everything(order: str, protocol_features: int) -> 
             await until(lambda: kit.session.device.hostmem_used == 0)
 
 
-async def test_the_picture_is_back_after_cont() -> None:
-    async with running() as kit:
+@pytest.mark.parametrize("rings", [0, F_RING_PACKED, F_IN_ORDER, F_RING_PACKED | F_IN_ORDER], ids=hex)
+async def test_the_picture_is_back_after_cont(rings: int) -> None:
+    async with running(features=LINUX_FEATURES | rings) as kit:
         with kit.viewer() as viewer:
             framebuffer = await shown(kit.gpu, colour=RED)
             await kit.display.wait_until(pictures(RED))
@@ -281,8 +296,9 @@ async def test_the_cursor_is_back_after_cont(arrow: bytes) -> None:
         await kit.display.wait_until(lambda d: 0 in d.cursors and d.cursors[0].pixels == arrow)
 
 
-async def test_commands_queued_while_stopped_are_served_after_cont() -> None:
-    async with running() as kit:
+@pytest.mark.parametrize("rings", [0, F_RING_PACKED, F_IN_ORDER, F_RING_PACKED | F_IN_ORDER], ids=hex)
+async def test_commands_queued_while_stopped_are_served_after_cont(rings: int) -> None:
+    async with running(features=LINUX_FEATURES | rings) as kit:
         framebuffer = await shown(kit.gpu, colour=RED)
         await kit.gpu.stop()
         framebuffer.pixels[:] = pixel(GREEN) * (64 * 48)

@@ -218,3 +218,27 @@ def test_indices_wrap(memory):
         assert ring.harvest() == [Used(head, 1)]
         ring.arm()
     assert device.interrupts == 66000
+
+
+def test_in_order_one_entry_stands_for_many(memory):
+    """The skipped ones count as written completely; descriptors are used in the order of the table (2.7.5.2)."""
+    ring = DriverRing(memory, 8, in_order=True)
+    device = ToyDevice(ring)
+    for turn in range(20):
+        heads = [ring.add([SEGMENT], [Segment(0x2000, 10 + i)]) for i in range(3)]
+        assert heads == [(6 * turn + 2 * i) % 8 for i in range(3)]
+        ring.publish()
+        assert [device.pop().head for _ in range(3)] == heads
+        device.push(heads[1], 5, heads[0])
+        assert ring.harvest() == [Used(heads[0], 10), Used(heads[1], 5)]
+        device.push(heads[2], 0)
+        assert ring.harvest() == [Used(heads[2], 0)]
+
+
+def test_in_order_a_batch_larger_than_counted_is_found_out(memory):
+    ring = DriverRing(memory, 8, in_order=True)
+    heads = [ring.add([SEGMENT]) for _ in range(3)]
+    ring.publish()
+    ToyDevice(ring).push(heads[2], 0)
+    with pytest.raises(RingError, match="3 chains and counts 1"):
+        ring.harvest()

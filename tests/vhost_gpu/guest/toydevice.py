@@ -1,4 +1,4 @@
-"""A device's side of a split ring in a few lines, after the specification: what the driver is checked against."""
+"""A device's side of both kinds of rings in a few lines, after the specification: to check the driver against."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 
 from vhost_gpu.guest.memory import GuestMemory
+from vhost_gpu.guest.packed_ring import PackedRing
 from vhost_gpu.guest.ring import DriverRing
 
 
@@ -59,11 +60,11 @@ class ToyDevice:
             index = follow
         raise AssertionError("a loop")
 
-    def push(self, head: int, length: int) -> None:
-        """Gives a chain back and interrupts if the driver wants it."""
+    def push(self, head: int, length: int, *skipped: int) -> None:
+        """Gives a chain back, and in order those before it that are ``skipped``; interrupts if the driver wants it."""
         ring = self.ring
         self.memory.write(ring.used_gpa + 4 + 8 * (self.used_idx % ring.size), struct.pack("<II", head, length))
-        old, self.used_idx = self.used_idx, (self.used_idx + 1) & 0xFFFF
+        old, self.used_idx = self.used_idx, (self.used_idx + 1 + len(skipped)) & 0xFFFF
         self.memory.write(ring.used_gpa + 2, struct.pack("<H", self.used_idx))
         if ring.event_idx:
             self.interrupts += self._u16(ring.avail_gpa + 4 + 2 * ring.size) == old
@@ -82,3 +83,70 @@ class ToyDevice:
             self.memory.write(gpa, piece)
             done += len(piece)
         self.push(chain.head, done)
+
+
+class ToyPackedDevice:
+    """The same for a packed ring."""
+
+    def __init__(self, ring: PackedRing) -> None:
+        self.memory: GuestMemory = ring.memory
+        self.ring = ring
+        self.avail = self.used = 0
+        """Entries from the start: the place is the remainder, the wrap counter the number of turns."""
+        self.slots: dict[int, int] = {}
+        self.interrupts = 0
+
+    def _wrap(self, count: int) -> int:
+        return count // self.ring.size % 2 ^ 1
+
+    def _place(self, count: int) -> int:
+        return count % self.ring.size | self._wrap(count) << 15
+
+    def _descriptor(self, count: int) -> tuple[int, int, int, int]:
+        """Address, length, id and flags; the flags are 0 when it is not available."""
+        at = self.ring.desc_gpa + 16 * (count % self.ring.size)
+        gpa, length, number, flags = struct.unpack("<QIHH", self.memory.read(at, 16))
+        owner = 1 << 7 if self._wrap(count) else 1 << 15
+        return gpa, length, number, flags if flags & 0x8080 == owner else 0
+
+    def pop(self) -> Chain | None:
+        """The next chain, or None; asks to be kicked for the one after it."""
+        chain, start = Chain(0, [], []), self.avail
+        while True:
+            gpa, length, chain.head, flags = self._descriptor(self.avail)
+            if not flags:
+                assert self.avail == start, "half a chain"
+                return None
+            self.avail += 1
+            if flags & 4:
+                assert not flags & 1
+                self._table(chain, gpa, length)
+                break
+            self._take(chain, gpa, length, flags)
+            if not flags & 1:
+                break
+        self.slots[chain.head] = self.avail - start
+        kick = struct.pack("<HH", self._place(self.avail), 2 if self.ring.event_idx else 0)
+        self.memory.write(self.ring.used_gpa, kick)
+        return chain
+
+    def _table(self, chain: Chain, gpa: int, length: int) -> None:
+        assert length
+        for piece, size, _, flags in struct.iter_unpack("<QIHH", self.memory.read(gpa, length)):
+            assert not flags & ~2
+            self._take(chain, piece, size, flags)
+
+    def _take(self, chain: Chain, gpa: int, length: int, flags: int) -> None:
+        assert flags & 2 or not chain.writable, "a readable descriptor after a writable one"
+        (chain.writable if flags & 2 else chain.readable).append((gpa, length))
+
+    def push(self, head: int, length: int, *skipped: int) -> None:
+        """Gives a chain back, and in order those before it that are ``skipped``; interrupts if the driver wants it."""
+        at = self.ring.desc_gpa + 16 * (self.used % self.ring.size)
+        flags = (0x8080 if self._wrap(self.used) else 0) | (2 if length else 0)
+        self.memory.write(at, struct.pack("<QIHH", 0, length, head, flags))
+        passed = range(self.used, self.used + sum(self.slots.pop(chain, 1) for chain in (*skipped, head)))
+        self.used = passed.stop
+        place, event = struct.unpack("<HH", self.memory.read(self.ring.avail_gpa, 4))
+        wanted = any(place == self._place(count) for count in passed) if event == 2 else event == 0
+        self.interrupts += wanted
