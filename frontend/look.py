@@ -14,8 +14,8 @@ from protocol.virtio_gpu import Rect
 
 MAX_PARTS = 24
 """Parts that are painted one by one; more are painted as the rectangle around them."""
-_MOST = 0.8
-"""How much of the rectangle around them parts may fill, before painting all of it is cheaper."""
+JOIN = 100_000
+"""Pixels between two parts that cost about as much as painting and showing a part of its own, 0.1 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,32 @@ def changed_parts(old: Look | None, new: Look, picture: Size, damage: Sequence[R
 
 
 def simplified(parts: list[Rect]) -> list[Rect]:
-    """The same pixels, or more of them in one rectangle where that costs less than many small ones."""
-    if len(parts) < 2:
-        return parts
-    around = _around(parts)
-    area = sum(part.width * part.height for part in parts)
-    return [around] if len(parts) > MAX_PARTS or area > _MOST * around.width * around.height else parts
+    """Fewer parts that hold at least the same pixels, joined where painting what lies between costs less."""
+    if len(parts) > MAX_PARTS:
+        return [_around(parts)]
+    done: list[Rect] = []
+    left = list(parts)
+    while left:
+        part = left.pop()
+        joined = next(
+            ((other, both) for other in left if _waste(part, other, both := _around((part, other))) <= JOIN), None
+        )
+        if joined is None:
+            done.append(part)
+        else:
+            left.remove(joined[0])
+            left = [joined[1], *left, *done]  # what it did not fit to before, it may now
+            done = []
+    return done
+
+
+def _waste(one: Rect, other: Rect, both: Rect) -> int:
+    """Pixels of the rectangle around two that neither has; negative when they overlap much."""
+    return _area(both) - _area(one) - _area(other)
+
+
+def _area(part: Rect) -> int:
+    return part.width * part.height
 
 
 def _around(parts: Sequence[Rect]) -> Rect:

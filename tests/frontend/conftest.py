@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,13 +30,29 @@ def daemon(tmp_path: Path) -> Iterator[FakeDaemon]:
     fake.close()
 
 
-@pytest.fixture
-def viewer(xscreen: XScreen, daemon: FakeDaemon, request: pytest.FixtureRequest) -> Iterator[ViewerProcess]:
-    """The viewer, looking at `daemon`; parametrize indirectly for its arguments, by default 1:1 and nearest."""
+@contextmanager
+def viewer_process(
+    module: str, xscreen: XScreen, daemon: FakeDaemon, request: pytest.FixtureRequest
+) -> Iterator[ViewerProcess]:
     arguments = getattr(request, "param", ["--scale", "1:1", "--filter", "nearest"])
     folder = daemon.path.parent
     environment = {**os.environ, **xscreen.environment, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
-    command = [sys.executable, "-m", "frontend.cli", str(daemon.path), *arguments]
-    with subprocess.Popen(command, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", module, str(daemon.path), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, cwd=folder, text=True, **pipes) as process:  # type: ignore[call-overload]
         yield ViewerProcess(process, xscreen)
         process.kill()
+
+
+@pytest.fixture
+def viewer(xscreen: XScreen, daemon: FakeDaemon, request: pytest.FixtureRequest) -> Iterator[ViewerProcess]:
+    """The viewer, looking at `daemon`; parametrize indirectly for its arguments, by default 1:1 and nearest."""
+    with viewer_process("frontend.cli", xscreen, daemon, request) as process:
+        yield process
+
+
+@pytest.fixture
+def recorded(xscreen: XScreen, daemon: FakeDaemon, request: pytest.FixtureRequest) -> Iterator[ViewerProcess]:
+    """As `viewer`, telling what it does: see `recording`."""
+    with viewer_process("tests.frontend.recording", xscreen, daemon, request) as process:
+        yield process

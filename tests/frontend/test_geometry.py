@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frontend.geometry import Box, Scale, clip, clip_all, place, place_on, signed, window_size
+from frontend.geometry import Box, Scale, clip, clip_all, overlap, place, place_on, place_panel, signed, window_size
 from protocol.virtio_gpu import Rect
 
 SIDES = st.integers(1, 20000)
@@ -73,3 +73,18 @@ def test_a_window_is_not_larger_than_the_screen(picture: tuple[int, int], screen
     assert size[1] <= screen[1]
     if picture[0] <= screen[0] and picture[1] <= screen[1]:
         assert size == picture
+
+
+def test_overlap_with_corners_outside() -> None:
+    assert overlap(Rect(-5, -5, 10, 10), Rect(0, 2, 3, 100)) == Rect(0, 2, 3, 3)
+    assert overlap(Rect(-5, 0, 5, 5), Rect(0, 0, 5, 5)) is None
+
+
+@pytest.mark.parametrize(
+    ("window", "at", "corner"),
+    [((200, 100), (0, 0), (12, 12)), ((200, 100), (1, 1), (138, 58)), ((30, 20), (1, 1), (12, 12))],
+)
+def test_a_panel_keeps_from_the_edges(
+    window: tuple[int, int], at: tuple[float, float], corner: tuple[int, int]
+) -> None:
+    assert place_panel((50, 30), window, at) == Box(*corner, 50, 30)

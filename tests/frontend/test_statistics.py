@@ -30,6 +30,23 @@ def test_old_frames_count_no_longer() -> None:
     assert statistics.shown == 1
 
 
+def test_it_is_active_while_a_frame_counts() -> None:
+    statistics = Statistics()
+    assert not statistics.active(0)
+    statistics.add(0, MS)
+    assert statistics.active(WINDOW_NS)
+    assert not statistics.active(MS + WINDOW_NS)
+
+
+def test_one_late_frame_of_a_hundred_is_beyond_the_99_percent() -> None:
+    statistics = Statistics()
+    for number in range(100):
+        statistics.add(number * MS, (number + (50 if number == 7 else 1)) * MS)
+    assert statistics.latency_ms(100 * MS) == (1.0, 1.0)
+    statistics.add(100 * MS, 150 * MS)
+    assert statistics.latency_ms(150 * MS) == (1.0, 50.0)
+
+
 def test_a_flush_in_the_future_is_no_negative_latency() -> None:
     statistics = Statistics()
     statistics.add(5 * MS, MS)

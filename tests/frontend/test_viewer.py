@@ -101,12 +101,13 @@ def test_signals_end_it(viewer: ViewerProcess, daemon: FakeDaemon, xscreen: XScr
     assert viewer.wait() == 0
 
 
+@pytest.mark.parametrize("viewer", [["--scale", "1:1"], ["--scale", "1:1", "--stats"]], indirect=True)
 def test_it_sleeps_when_nothing_happens(viewer: ViewerProcess, daemon: FakeDaemon, xscreen: XScreen) -> None:
     daemon.welcome()
     image = SharedImage(1, 200, 150)
     picture = noise(image)
     daemon.show(image)
-    xscreen.wait_for_pixels(picture)
+    xscreen.wait_for_pixels(picture[140:], y=140)  # below the statistics
 
     def wakeups() -> str:
         with open(f"/proc/{viewer.process.pid}/status") as status:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import ImageGrab
@@ -95,3 +97,13 @@ class ViewerProcess:
 
     def wait(self) -> int:
         return self.process.wait(DEADLINE)
+
+    def told_until(self, what: str) -> list[list[Any]]:
+        """What a recorded viewer does, [what, rectangles], up to the next of this."""
+        told: list[list[Any]] = []
+        assert self.process.stdout is not None
+        while not told or told[-1][0] != what:
+            line = self.process.stdout.readline()
+            assert line, f"the viewer ended after {told}"
+            told.append(json.loads(line))
+        return told
