@@ -55,11 +55,17 @@ class Device:
         if core == ffi.NULL:
             raise MemoryError("no memory for the device")
         self.core = ffi.gc(core, lib.vg_device_free)
-        self.num_scanouts = num_scanouts
+        self.num_scanouts = 0
+        self.set_num_scanouts(num_scanouts)
         self.memory = GuestMemory(self.core)
         self.queues = tuple(Virtqueue(self.core, index) for index in range(NUM_QUEUES))
         self.screens = Screens(self.core)
         self._displays = displays
+
+    def set_num_scanouts(self, num_scanouts: int) -> None:
+        """How many scanouts the guest may use from now on, 1 to 16."""
+        self.num_scanouts = num_scanouts
+        lib.vg_set_usable_scanouts(self.core, num_scanouts)
 
     @property
     def hostmem_used(self) -> int:
@@ -115,17 +121,13 @@ class Device:
     def _detach_backing(self, c: vg.ResourceDetachBacking, answer: Answer) -> None:
         answer(lib.vg_resource_detach_backing(self.core, c.resource_id), b"")
 
+    # The core serves these two itself when they come from a ring; here they come from whoever rebuilds a session.
+
     def _set_scanout(self, c: vg.SetScanout, answer: Answer) -> None:
-        if c.scanout_id >= self.num_scanouts:
-            answer(vg.ResponseType.ERR_INVALID_SCANOUT_ID, b"")
-            return
         r = c.rect
         answer(lib.vg_set_scanout(self.core, c.scanout_id, c.resource_id, r.x, r.y, r.width, r.height), b"")
 
     def _update_cursor(self, c: vg.UpdateCursor, answer: Answer) -> None:
-        if c.scanout_id >= self.num_scanouts:
-            answer(vg.ResponseType.ERR_INVALID_SCANOUT_ID, b"")
-            return
         answer(lib.vg_update_cursor(self.core, c.scanout_id, c.x, c.y, c.resource_id, c.hot_x, c.hot_y), b"")
 
     def _no_capset(self, _command: vg.Command, answer: Answer) -> None:

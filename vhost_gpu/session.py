@@ -108,7 +108,7 @@ class Session:
             self._display.close()
         connection = _stream_socket(fd)
         # How many scanouts there are is the VMM's to say (its configuration space); it never tells us.
-        self.device.num_scanouts = ALL_SCANOUTS
+        self.device.set_num_scanouts(ALL_SCANOUTS)
         self._display = VmmDisplay(self._loop, connection, self.device.screens, ALL_SCANOUTS, self._display_gone)
         self._displays.vmm = self._display
         self.hold("display", [self._display.fileno()])

@@ -38,7 +38,7 @@ uint32_t vg_update_cursor(vg_device *dev, uint32_t scanout, uint32_t x, uint32_t
 {
     struct vg_resource *res = NULL;
 
-    if (scanout >= dev->num_scanouts)
+    if (scanout >= dev->usable_scanouts)
         return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
     if (id) {
         res = vg_resource_find(dev, id);
@@ -57,7 +57,7 @@ uint32_t vg_update_cursor(vg_device *dev, uint32_t scanout, uint32_t x, uint32_t
 /* As QEMU's device: the id only says whether the cursor is to be seen; the picture stays the last one set. */
 uint32_t vg_move_cursor(vg_device *dev, uint32_t scanout, uint32_t x, uint32_t y, uint32_t id)
 {
-    if (scanout >= dev->num_scanouts)
+    if (scanout >= dev->usable_scanouts)
         return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
     set_visible(&dev->cursors[scanout], id != 0 && dev->cursors[scanout].has_picture);
     set_position(dev, scanout, x, y);

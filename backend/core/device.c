@@ -31,6 +31,7 @@ vg_device *vg_device_new(uint32_t num_scanouts, uint64_t max_hostmem)
     if (dev == NULL)
         return NULL;
     dev->num_scanouts = num_scanouts;
+    dev->usable_scanouts = num_scanouts;
     dev->max_hostmem = max_hostmem;
     for (size_t i = 0; i < NUM_PARTS; i++) {
         if (parts[i].init(dev) < 0) {
@@ -48,6 +49,11 @@ void vg_device_free(vg_device *dev)
         return;
     free_parts(dev, NUM_PARTS);
     free(dev);
+}
+
+void vg_set_usable_scanouts(vg_device *dev, uint32_t usable)
+{
+    dev->usable_scanouts = usable < 1 ? 1 : usable > dev->num_scanouts ? dev->num_scanouts : usable;
 }
 
 void vg_device_reset(vg_device *dev)

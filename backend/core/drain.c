@@ -14,7 +14,7 @@
 
 #define COST_PER_CLOCK 8     /* commands between two looks at the clock */
 #define PIXELS_PER_COST 8192 /* a transfer of so many pixels counts as one more command */
-#define CURSOR_BURST 16      /* MOVE_CURSOR commands served in one vg_poll_cursor */
+#define CURSOR_BURST 16      /* cursor commands served in one vg_poll_cursor */
 
 #define FOR_CALLER 0 /* no response type: the command is not answered here */
 
@@ -93,6 +93,13 @@ static uint32_t move_cursor(struct vg_device *dev, const struct virtio_gpu_updat
     return vg_move_cursor(dev, cursor->pos.scanout_id, cursor->pos.x, cursor->pos.y, cursor->resource_id);
 }
 
+static uint32_t update_cursor(struct vg_device *dev, const struct virtio_gpu_update_cursor *cursor)
+{
+    return vg_update_cursor(dev, cursor->pos.scanout_id, cursor->pos.x, cursor->pos.y, cursor->resource_id,
+                            cursor->hot_x, cursor->hot_y);
+}
+
+/* What a driver sends for each frame or each turn of the mouse is served here, the rest by the caller. */
 static uint32_t run(struct vg_device *dev, const union vg_request_data *data)
 {
     const struct virtio_gpu_rect *r;
@@ -104,8 +111,14 @@ static uint32_t run(struct vg_device *dev, const union vg_request_data *data)
     case VIRTIO_GPU_CMD_RESOURCE_FLUSH:
         r = &data->flush.r;
         return vg_resource_flush(dev, data->flush.resource_id, r->x, r->y, r->width, r->height);
+    case VIRTIO_GPU_CMD_SET_SCANOUT: /* with every page flip */
+        r = &data->scanout.r;
+        return vg_set_scanout(dev, data->scanout.scanout_id, data->scanout.resource_id, r->x, r->y, r->width,
+                              r->height);
     case VIRTIO_GPU_CMD_MOVE_CURSOR:
         return move_cursor(dev, &data->cursor);
+    case VIRTIO_GPU_CMD_UPDATE_CURSOR:
+        return update_cursor(dev, &data->cursor);
     default:
         return FOR_CALLER;
     }
@@ -315,16 +328,16 @@ void vg_queue_notify(vg_device *dev, uint32_t index)
 
 /* ---- the cursor during long copies ---- */
 
-/* 1 when the chain at hand was a MOVE_CURSOR, and is served. */
-static int serve_move(struct vg_device *dev, struct vg_queue *queue)
+/* 1 when the chain at hand was a sound cursor command, and is served. */
+static int serve_cursor(struct vg_device *dev, struct vg_queue *queue)
 {
     struct command command;
     uint64_t faults = vg_mem_faults(dev);
     read_request(dev, &queue->walk, &command);
-    if (queue->walk.readable < sizeof(command.data.cursor) || command.data.hdr.type != VIRTIO_GPU_CMD_MOVE_CURSOR)
+    if (check(&queue->walk, VG_QUEUE_CURSOR, &command) != FOR_CALLER)
         return 0;
     vg_ring_take(queue);
-    uint32_t type = vg_mem_faults(dev) == faults ? move_cursor(dev, &command.data.cursor) : VIRTIO_GPU_RESP_ERR_UNSPEC;
+    uint32_t type = vg_mem_faults(dev) == faults ? run(dev, &command.data) : VIRTIO_GPU_RESP_ERR_UNSPEC;
     answer(dev, queue, &command.data.hdr, type);
     return 1;
 }
@@ -342,7 +355,7 @@ void vg_poll_cursor(struct vg_device *dev)
         return;
     dev->polling_cursor = 1;
     for (int i = 0; i < CURSOR_BURST && vg_ring_peek(dev, queue) == 1; i++) {
-        if (!serve_move(dev, queue) || queue->broken)
+        if (!serve_cursor(dev, queue) || queue->broken)
             break;
     }
     vg_ring_notify(dev, queue);

@@ -215,7 +215,7 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
     struct vg_resource *res;
     struct vg_scanout *s;
 
-    if (scanout >= dev->num_scanouts)
+    if (scanout >= dev->usable_scanouts)
         return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
     if (id == 0) {
         clear(dev, scanout);
@@ -241,11 +241,18 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
+/* A shown image is never written, so while the scanout shows the resource's current one there is nothing new. (Linux
+   flushes after each SET_SCANOUT of a page flip, which has shown the picture already.) */
+static bool shows_all(const struct vg_scanout *s)
+{
+    return !s->pending && s->image == s->resource->current;
+}
+
 static void flush_scanout(struct vg_scanout *s, vg_rect rect, uint64_t now)
 {
     vg_rect part = vg_rect_intersect(rect, s->rect);
 
-    if (vg_rect_empty(part))
+    if (vg_rect_empty(part) || shows_all(s))
         return;
     part.x -= s->rect.x;
     part.y -= s->rect.y;

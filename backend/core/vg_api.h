@@ -27,6 +27,8 @@ typedef struct vg_device vg_device;
 /* num_scanouts 1..16; max_hostmem in bytes: the budget for everything a guest can make us hold. NULL: no memory. */
 vg_device *vg_device_new(uint32_t num_scanouts, uint64_t max_hostmem);
 void vg_device_free(vg_device *dev);
+/* How many of the scanouts commands may name from now on: 1..num_scanouts, which it is at first. */
+void vg_set_usable_scanouts(vg_device *dev, uint32_t usable);
 /* Device reset: every resource, scanout and cursor is gone, images become unreferenced; memory and queues stay.
    Scanouts that showed something get a new generation, so that sinks see the clear. */
 void vg_device_reset(vg_device *dev);
@@ -112,11 +114,12 @@ typedef struct {
 #define VG_DRAIN_BROKEN 4    /* has just been found malformed: stopped, err eventfd signalled, see vg_queue_describe */
 
 /* Reads the kick eventfd (when stopped too, lest a loop spin on it), then serves the ring until it is empty, a command
-   for Python comes, or budget_ns passed. TRANSFER_TO_HOST_2D, RESOURCE_FLUSH and MOVE_CURSOR complete inside; so do
+   for Python comes, or budget_ns passed. TRANSFER_TO_HOST_2D, RESOURCE_FLUSH, SET_SCANOUT, MOVE_CURSOR and
+   UPDATE_CURSOR complete inside; so do
    requests that are too short for their type (ERR_INVALID_PARAMETER) or for a header (ERR_UNSPEC), commands of the other
    queue (ERR_UNSPEC), and those that the budget has no room for (ERR_OUT_OF_MEMORY). Signals the call eventfd, as the
-   ring asks, before it returns IDLE, AGAIN or BROKEN. While a long copy runs, MOVE_CURSOR commands at the head of the
-   cursor queue are served between its pieces. */
+   ring asks, before it returns IDLE, AGAIN or BROKEN. While a long copy runs, commands at the head of the cursor
+   queue are served between its pieces. */
 int vg_queue_drain(vg_device *dev, uint32_t queue, uint64_t budget_ns, vg_request *out);
 /* Writes header (type, and the request's fence: flags & FENCE, fence_id, ctx_id, ring_idx if RING_IDX) and payload as
    far as the chain has room (a payload that does not fit turns into ERR_UNSPEC), gives the chain back and frees the

@@ -16,6 +16,7 @@
 
 struct vg_device {
     uint32_t num_scanouts;
+    uint32_t usable_scanouts; /* that commands may name: 1..num_scanouts */
     uint64_t max_hostmem; /* bytes; set before the parts' init functions run */
     uint64_t features;
     struct vg_memory memory;

@@ -58,6 +58,7 @@ union vg_request_data {
     struct virtio_gpu_ctrl_hdr hdr;
     struct virtio_gpu_transfer_to_host_2d transfer;
     struct virtio_gpu_resource_flush flush;
+    struct virtio_gpu_set_scanout scanout;
     struct virtio_gpu_resource_attach_backing attach;
     struct virtio_gpu_update_cursor cursor;
 };

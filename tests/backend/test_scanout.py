@@ -37,6 +37,11 @@ def settle(device: Device, scanout: int = 0) -> None:
     device.damage(scanout)
 
 
+def paint(device: Device, rect: Rect) -> None:
+    device.fill(1, SIDE, rect, RED)
+    device.flush(1, rect)
+
+
 def covers(damage: list[Rect], rect: Rect) -> bool:
     x, y, width, height = rect
     return any(a <= x and b <= y and a + c >= x + width and b + d >= y + height for a, b, c, d in damage)
@@ -272,12 +277,12 @@ def test_damage_is_merged_to_fit(device: Device) -> None:
     settle(device)
     rects = [(x, y, 2, 2) for x in range(0, 100, 10) for y in range(0, 100, 10)]
     for rect in rects:
-        device.flush(1, rect)
+        paint(device, rect)
     damage = device.damage()
     assert 1 < len(damage) <= 32
     assert all(covers(damage, rect) for rect in rects)
     for rect in rects:
-        device.flush(1, rect)
+        paint(device, rect)
     assert device.damage(most=1) == [(0, 0, 92, 92)]
 
 
@@ -285,10 +290,10 @@ def test_neighbours_become_one(device: Device) -> None:
     device.set_scanout(0, 1, WHOLE)
     settle(device)
     for y in range(0, 100, 4):
-        device.flush(1, (0, y, 100, 4))
+        paint(device, (0, y, 100, 4))
     assert device.damage() == [WHOLE]
-    device.flush(1, (0, 0, 3, 3))
-    device.flush(1, (90, 90, 3, 3))
+    paint(device, (0, 0, 3, 3))
+    paint(device, (90, 90, 3, 3))
     assert device.damage() == [(0, 0, 3, 3), (90, 90, 3, 3)]
 
 
@@ -302,11 +307,24 @@ rect_of_side = st.tuples(st.integers(0, SIDE - 1), st.integers(0, SIDE - 1)).fla
 def test_damage_covers_every_flush(rects: list[Rect], most: int) -> None:
     with Device() as device:
         device.create(1, SIDE, SIDE)
+        device.attach(1)
         device.set_scanout(0, 1, WHOLE)
         settle(device)
         for rect in rects:
-            device.flush(1, rect)
+            paint(device, rect)
         damage = device.damage(most=most)
         assert all(covers([WHOLE], rect) for rect in damage)
         covered = {(x, y) for a, b, w, h in damage for x in range(a, a + w) for y in range(b, b + h)}
         assert all((x, y) in covered for a, b, w, h in rects for x in (a, a + w - 1) for y in (b, b + h - 1))
+
+
+def test_a_flush_that_shows_nothing_new_is_no_frame(device: Device) -> None:
+    """Linux flushes after the SET_SCANOUT of a page flip."""
+    for n in range(4):
+        id_ = n % 2 + 1
+        device.fill(id_, SIDE, WHOLE, RED)
+        device.set_scanout(0, id_, WHOLE)
+        sequence = device.frame().sequence
+        device.flush(id_, WHOLE)
+        assert (device.frame().sequence, device.frame().resource) == (sequence, id_)
+        assert device.damage() == [WHOLE]
