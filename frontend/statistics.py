@@ -44,7 +44,7 @@ class Statistics:
     def lines(self, skipped: int, now_ns: int) -> list[str]:
         """The overlay's text. skipped: frames that the daemon left out for this viewer."""
         latency = self.latency_ms(now_ns)
-        times = "-" if latency is None else f"{latency[0]:.1f} ms, 99 % within {latency[1]:.1f} ms"
+        times = "-" if latency is None else f"{latency[0]:.1f} ms median, 99 % within {latency[1]:.1f} ms"
         return [
             f"shown    {self.shown} frames",
             f"dropped  {skipped} frames",

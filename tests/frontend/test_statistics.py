@@ -17,7 +17,7 @@ def test_frames_latency_and_rate() -> None:
     assert statistics.lines(7, 100 * MS) == [
         "shown    10 frames",
         "dropped  7 frames",
-        "latency  3.0 ms, 99 % within 4.0 ms",
+        "latency  3.0 ms median, 99 % within 4.0 ms",
         "rate     5.0 frames/s",
     ]
 

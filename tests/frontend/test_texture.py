@@ -43,8 +43,9 @@ def test_parts_of_a_scaled_picture_look_like_the_whole_painted_at_once(daemon: F
         first.pixels[part] = second.pixels[part]
     daemon.expect_done(daemon.frame(first, damage))
     daemon.expect_done(daemon.frame(first, damage[:1]))  # taken when the one before is on the screen
-    in_parts = xscreen.grab()
+    in_parts = xscreen.grab()[:400].astype(int)  # a message will lie below
     xscreen.key("ctrl+alt+n")
-    wait_until(lambda: not np.array_equal(xscreen.grab()[:400], in_parts[:400]), "nearest")
+    wait_until(lambda: np.abs(xscreen.grab()[:400] - in_parts).max() > 50, "nearest")
     xscreen.key("ctrl+alt+n")
-    xscreen.wait_for_pixels(in_parts[:400])  # a message lies below
+    # Mesa's quick path counts in steps from a part's edge, in fixed point: noise shows that.
+    wait_until(lambda: np.abs(xscreen.grab()[:400] - in_parts).max() <= 4, "the same picture painted whole")
