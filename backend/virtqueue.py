@@ -34,7 +34,7 @@ class Virtqueue:
         self.request = ffi.new("vg_request *")
 
     def set_num(self, num: int) -> None:
-        """SET_VRING_NUM. Raises PeerError when it is not in 1..1024; a split ring breaks unless it is a power of two."""
+        """SET_VRING_NUM. Raises PeerError when not in 1..1024; a split ring breaks unless it is a power of two."""
         self._check(lib.vg_queue_set_num(self._core, self.index, num), f"queue size {num}")
 
     def set_addr(self, desc: int, avail: int, used: int) -> None:

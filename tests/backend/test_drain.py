@@ -146,7 +146,7 @@ def test_update_cursor_completes_inside(kit):
     assert (cursor.visible, cursor.resource_id, cursor.x, cursor.y) == (1, 5, 1, 2)
 
 
-@pytest.mark.parametrize("usable", [1, 3])
+@pytest.mark.parametrize("usable", [1, 2])
 def test_commands_name_usable_scanouts_only(kit, usable):
     lib.vg_set_usable_scanouts(kit.core, usable)
     assert lib.vg_resource_create_2d(kit.core, 1, 1, 64, 64) == OK
