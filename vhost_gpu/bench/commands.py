@@ -97,11 +97,11 @@ def _depths(target: Target, settings: Settings, placement: Placement) -> dict[st
     return figures
 
 
-def _rings(target: Target, settings: Settings) -> dict[str, float]:
+def _rings(target: Target, settings: Settings, placement: Placement) -> dict[str, float]:
     """One connection after another; each kind of ring for a part of the time."""
     figures = {}
     for ring, bits in RINGS.items():
-        with BenchGuest.open(target, features=LINUX_FEATURES | bits) as guest:
+        with BenchGuest.open(target, features=LINUX_FEATURES | bits) as guest, placed(placement, target.pids()):
             operation = small_flush(guest)
             guest.control.run([operation], count=_WARM)
             for depth in DEPTHS:
@@ -151,23 +151,22 @@ def _placed_scenarios(placement: Placement, suffix: str) -> tuple[Scenario, ...]
     )
 
 
+def _rings_scenario(placement: Placement, suffix: str) -> Scenario:
+    figures = tuple(
+        Figure(f"{ring}_{depth}", f"{ring.replace('_', ', ', 1).replace('_', ' ')}, {depth} in flight", "us", "lower")
+        for ring in RINGS
+        for depth in DEPTHS
+    )
+    title = f"The kinds of rings, time a small command, both sides {placement.value}"
+    return Scenario(f"rings{suffix}", title, figures, partial(_rings, placement=placement), rival=False)
+
+
 SCENARIOS = (
     *_placed_scenarios(Placement.FREE, ""),
     *_placed_scenarios(Placement.TOGETHER, "-one-cpu"),
     *_placed_scenarios(Placement.APART, "-two-cpus"),
-    Scenario(
-        "rings",
-        "The kinds of rings, small commands",
-        tuple(
-            Figure(
-                f"{ring}_{depth}", f"{ring.replace('_', ', ', 1).replace('_', ' ')}, {depth} in flight", "us", "lower"
-            )
-            for ring in RINGS
-            for depth in DEPTHS
-        ),
-        _rings,
-        rival=False,
-    ),
+    _rings_scenario(Placement.TOGETHER, "-one-cpu"),
+    _rings_scenario(Placement.APART, "-two-cpus"),
     Scenario("edid", "GET_EDID, which the VMM's display answers", _latency("GET_EDID"), _edid),
     Scenario("create", "A resource made and dropped", _latency("CREATE_2D and UNREF"), _create),
 )

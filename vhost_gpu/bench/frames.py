@@ -31,10 +31,13 @@ def flip(surface: Surface) -> tuple[Prepared, ...]:
     return prepare(TransferToHost2d(whole, 0, number), SetScanout(whole, 0, number), ResourceFlush(whole, number))
 
 
-def squares(surface: Surface, side: int = DAMAGE_SIDE, places: int = _DAMAGE_PLACES) -> list[tuple[Prepared, ...]]:
-    """Updates of ``side`` x ``side`` pixels, here and there."""
+def squares(
+    surface: Surface, side: int = DAMAGE_SIDE, within: tuple[int, int] | None = None
+) -> list[tuple[Prepared, ...]]:
+    """Updates of ``side`` x ``side`` pixels, here and there ``within`` its upper left part (default: all)."""
     choose = random.Random(1)
-    spots = [(choose.randrange(surface.width - side), choose.randrange(surface.height - side)) for _ in range(places)]
+    width, height = within or (surface.width, surface.height)
+    spots = [(choose.randrange(width - side), choose.randrange(height - side)) for _ in range(_DAMAGE_PLACES)]
     return [surface.update(Rect(x, y, side, side)) for x, y in spots]
 
 

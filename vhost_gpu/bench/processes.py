@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _CPUCLOCK_SCHED = 2
@@ -43,15 +43,33 @@ def _cpu_seconds(pid: int) -> float:
 
 def pss_bytes(pids: Iterable[int]) -> int:
     """Proportional set size: pages that several processes map count for each in part."""
-    return sum(_pss_bytes(pid) for pid in pids)
+    return sum(_pss(_read(pid, "smaps_rollup").splitlines()) for pid in pids)
 
 
-def _pss_bytes(pid: int) -> int:
+def mapped_pss_bytes(pids: Iterable[int], name: str) -> int:
+    """The part of it that lies in mappings of files of this name (of a memfd: "/memfd:" and its name)."""
+    return sum(_pss(_of_file(_read(pid, "smaps").splitlines(), name)) for pid in pids)
+
+
+def _read(pid: int, file: str) -> str:
     try:
-        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+        return (_PROC / str(pid) / file).read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
+        return ""
+
+
+def _pss(lines: Iterable[str]) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+
+
+def _of_file(lines: Iterable[str], name: str) -> Iterator[str]:
+    """What smaps says of mappings of a file: a line with its path begins each."""
+    wanted = False
+    for line in lines:
+        if not line.split(maxsplit=1)[0].endswith(":"):
+            wanted = name in line
+        if wanted:
+            yield line
 
 
 def context_switches(pids: Iterable[int]) -> int:

@@ -16,6 +16,7 @@ from vhost_gpu.guest.memory import MIB
 _SESSIONS = 64
 _QUICK_SESSIONS = 4
 _MEMORY = 2 * MIB
+_SECONDS = 4.0
 
 
 def _run(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float, barrier: threading.Barrier) -> Run:
@@ -25,6 +26,7 @@ def _run(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float, bar
 
 def _sessions(target: Target, settings: Settings) -> dict[str, float]:
     count = _QUICK_SESSIONS if settings.quick else _SESSIONS
+    seconds = settings.seconds if settings.quick else max(settings.seconds, _SECONDS)
     with ExitStack() as stack:
         guests = [stack.enter_context(BenchGuest.open(target, memory=_MEMORY)) for _ in range(count)]
         work = [(guest, small_flush(guest)) for guest in guests]
@@ -32,10 +34,7 @@ def _sessions(target: Target, settings: Settings) -> dict[str, float]:
             guest.control.run([operation], count=10)
         barrier = threading.Barrier(count)
         with ThreadPoolExecutor(count) as pool:
-            futures = [
-                pool.submit(_run, guest, operation, max(settings.seconds, 2 * (not settings.quick)), barrier)
-                for guest, operation in work
-            ]
+            futures = [pool.submit(_run, guest, operation, seconds, barrier) for guest, operation in work]
             rates = [future.result().rate for future in futures]
         memory = target.pss_bytes() / count
     fair = sum(rates) / count

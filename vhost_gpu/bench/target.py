@@ -113,6 +113,10 @@ class Target:
         """Memory of its processes."""
         return processes.pss_bytes(self.pids())
 
+    def guest_memory_bytes(self) -> int:
+        """The part of it that is the guest's own memory, half of which counts for whoever else maps it: for us."""
+        return processes.mapped_pss_bytes(self.pids(), "/memfd:vhost-gpu-guest")
+
     def context_switches(self) -> int:
         """Context switches of its processes so far."""
         return processes.context_switches(self.pids())

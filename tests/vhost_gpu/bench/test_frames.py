@@ -26,11 +26,12 @@ def test_a_flip_is_what_linux_sends():
     assert types == [CommandType.TRANSFER_TO_HOST_2D, CommandType.SET_SCANOUT, CommandType.RESOURCE_FLUSH]
 
 
-def test_squares_lie_inside_and_are_the_same_each_time():
-    found = squares(SURFACE, 64, 20)
-    assert found == squares(SURFACE, 64, 20)
+@pytest.mark.parametrize(("within", "width", "height"), [(None, 200, 100), ((80, 70), 80, 70)])
+def test_squares_lie_inside_and_are_the_same_each_time(within, width, height):
+    found = squares(SURFACE, 64, within)
+    assert found == squares(SURFACE, 64, within)
     for transfer, _ in found:
-        x, y, width, height = (int.from_bytes(transfer.request[at : at + 4], "little") for at in range(24, 40, 4))
-        assert (width, height) == (64, 64)
-        assert x + width <= 200
-        assert y + height <= 100
+        x, y, *size = (int.from_bytes(transfer.request[at : at + 4], "little") for at in range(24, 40, 4))
+        assert size == [64, 64]
+        assert x + 64 <= width
+        assert y + 64 <= height

@@ -1,5 +1,6 @@
 """What processes use, read from /proc."""
 
+import mmap
 import os
 import subprocess
 import sys
@@ -40,6 +41,16 @@ def test_memory_of_a_family_is_more_than_the_childs(family):
     assert processes.pss_bytes(family) > processes.pss_bytes(family[1:]) > 0
 
 
+def test_memory_of_one_file_is_told_apart():
+    fd = os.memfd_create("told-apart")
+    os.ftruncate(fd, 1 << 20)
+    with mmap.mmap(fd, 1 << 20) as mapping:
+        mapping[:] = bytes(1 << 20)
+        assert processes.mapped_pss_bytes([os.getpid()], "/memfd:told-apart") == 1 << 20
+        assert processes.mapped_pss_bytes([os.getpid()], "/memfd:told-nothing") == 0
+    os.close(fd)
+
+
 def test_a_process_that_has_started_was_switched_to(family):
     assert processes.context_switches(family) > 0
 
@@ -50,4 +61,5 @@ def test_one_that_is_gone_uses_nothing():
     assert processes.tree(gone.pid) == [gone.pid]
     assert processes.cpu_seconds([gone.pid]) == 0
     assert processes.pss_bytes([gone.pid]) == 0
+    assert processes.mapped_pss_bytes([gone.pid], "/") == 0
     assert processes.context_switches([gone.pid]) == 0
