@@ -158,7 +158,11 @@ void vg_mem_clear(vg_device *dev)
 
 uint64_t vg_mem_faults(const vg_device *dev)
 {
-    return atomic_load_explicit(&dev->memory.faults, memory_order_relaxed);
+    /* The handler counts at the very access that faults: none may move across the look at the count. */
+    atomic_signal_fence(memory_order_seq_cst);
+    uint64_t faults = atomic_load_explicit(&dev->memory.faults, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    return faults;
 }
 
 /* ---- translation ---- */

@@ -154,7 +154,9 @@ struct vg_queue {
     uint32_t unsignalled; /* slots given back since the call eventfd was last considered */
     uint32_t inflight;    /* slots */
     int armed;            /* guest notifications are on, the ring was empty */
-    struct vg_order order;
+
+    uint64_t idle_since;  /* end of the last drain that left the ring empty (poll.c) */
+    uint32_t eager;       /* commands in a row that came soon after it */
 
     /* what went wrong */
     int broken, report_broken;
@@ -163,6 +165,7 @@ struct vg_queue {
 
     struct vg_walk walk;
     struct vg_chain *live, *spare;
+    struct vg_order order; /* last: it is large, and most rings do without */
 };
 
 /* ---- queue.c ---- */
@@ -250,6 +253,15 @@ int vg_walk_grow(struct vg_walk *walk);
    already. NULL, or why that can't be done (static text). */
 const char *vg_walk_split(struct vg_device *dev, struct vg_queue *queue, uint16_t head);
 const char *vg_walk_packed(struct vg_device *dev, struct vg_queue *queue, uint16_t flags);
+
+/* ---- poll.c ---- */
+uint64_t vg_now_ns(void); /* CLOCK_MONOTONIC */
+/* The queue was kicked out of its idleness; the ring has been left empty. */
+void vg_poll_kicked(struct vg_device *dev, struct vg_queue *queue);
+void vg_poll_idle(struct vg_device *dev, struct vg_queue *queue);
+/* An empty ring: looks again for a while if commands keep coming, having told the guest of what is done. As
+   vg_ring_peek. */
+int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue);
 
 /* ---- chain.c ---- */
 /* Copies len bytes from offset on out of the readable segments; the walk holds at least offset + len of them. */
