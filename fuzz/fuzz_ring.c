@@ -1,5 +1,6 @@
 /*
- * libFuzzer target: rings and commands of the C core, from the guest's side.
+ * libFuzzer target: rings of every kind and commands of the C core, from the guest's side. The first byte chooses the
+ * features: event index, packed, in order.
  *
  * The input is a little program: each operation puts a command into a ring (in pieces, indirect or not), spoils bytes
  * of guest memory, rings and descriptors included, drains a queue and answers what comes out as the daemon would, moves
@@ -25,7 +26,7 @@
 #define SHRINKING_GPA 0x80000u
 #define SHRINKING_SIZE 0x4000u
 #define UVA 0x7f0000000000u
-#define RING_BYTES 0x1000u /* of one queue: descriptors, avail at 0x400, used at 0x800 */
+#define RING_BYTES 0x1000u /* of one queue: descriptors, avail at 0x400, used at 0x800; packed: the same places */
 #define BUFFERS 0x2000u
 #define NUM 16
 #define MAX_HELD 8
@@ -40,8 +41,10 @@ struct guest {
     vg_device *dev;
     struct input in;
     uint32_t next_buffer;
+    int packed;
     uint16_t avail[VG_NUM_QUEUES];
     uint16_t next_desc[VG_NUM_QUEUES];
+    uint16_t wrap[VG_NUM_QUEUES]; /* packed: 0 while the wrap counter is 1 */
     vg_request held[MAX_HELD]; /* with the caller, to be answered later */
     uint32_t held_count;
     uint64_t held_image;
@@ -95,12 +98,21 @@ static uint32_t ring_at(uint32_t queue)
     return queue * RING_BYTES;
 }
 
+/* A packed ring that starts over has its used place where the guest's next one is: as after an orderly stop. */
+static uint32_t base(const struct guest *guest, uint32_t queue)
+{
+    if (!guest->packed)
+        return guest->avail[queue];
+    uint32_t place = guest->next_desc[queue] | (guest->wrap[queue] ? 0 : 0x8000);
+    return place | place << 16;
+}
+
 static void start(struct guest *guest, uint32_t queue)
 {
     uint64_t uva = UVA + RAM_GPA + ring_at(queue);
     vg_queue_set_num(guest->dev, queue, NUM);
     vg_queue_set_addr(guest->dev, queue, uva, uva + 0x400, uva + 0x800);
-    vg_queue_set_base(guest->dev, queue, guest->avail[queue]);
+    vg_queue_set_base(guest->dev, queue, base(guest, queue));
     vg_queue_set_kick(guest->dev, queue, eventfds[0]);
     vg_queue_set_call(guest->dev, queue, eventfds[1]);
     vg_queue_set_err(guest->dev, queue, eventfds[2]);
@@ -108,12 +120,31 @@ static void start(struct guest *guest, uint32_t queue)
     vg_queue_set_enabled(guest->dev, queue, 1);
 }
 
-static void put_desc(struct guest *guest, uint32_t queue, uint32_t gpa, uint32_t len, uint16_t flags)
+static void put_split(struct guest *guest, uint32_t queue, uint64_t gpa, uint32_t len, uint16_t flags)
 {
     uint16_t slot = guest->next_desc[queue];
     struct vring_desc desc = {.addr = gpa, .len = len, .flags = flags, .next = (uint16_t)((slot + 1) % NUM)};
     memcpy(ram + ring_at(queue) + slot * sizeof(desc), &desc, sizeof(desc));
     guest->next_desc[queue] = desc.next;
+}
+
+/* Available at once: nobody looks before the next drain. The buffer id is the slot of the chain's last descriptor. */
+static void put_packed(struct guest *guest, uint32_t queue, uint64_t gpa, uint32_t len, uint16_t flags)
+{
+    uint16_t slot = guest->next_desc[queue];
+    uint16_t owner = guest->wrap[queue] ? VG_PACKED_USED : VG_PACKED_AVAIL;
+    struct vring_packed_desc desc = {.addr = gpa, .len = len, .id = slot, .flags = flags | owner};
+    memcpy(ram + ring_at(queue) + slot * sizeof(desc), &desc, sizeof(desc));
+    guest->next_desc[queue] = (uint16_t)((slot + 1) % NUM);
+    guest->wrap[queue] ^= slot + 1 == NUM;
+}
+
+static void put_desc(struct guest *guest, uint32_t queue, uint64_t gpa, uint32_t len, uint16_t flags)
+{
+    if (guest->packed)
+        put_packed(guest, queue, gpa, len, flags);
+    else
+        put_split(guest, queue, gpa, len, flags);
 }
 
 static void publish(struct guest *guest, uint32_t queue, uint16_t head)
@@ -235,22 +266,27 @@ static void publish_direct(struct guest *guest, uint32_t queue, const struct pie
     uint16_t head = guest->next_desc[queue];
     for (uint32_t i = 0; i < pieces->count; i++) {
         uint16_t more = i + 1 < pieces->count ? VRING_DESC_F_NEXT : 0;
-        put_desc(guest, queue, (uint32_t)pieces->at[i].addr, pieces->at[i].len, pieces->at[i].flags | more);
+        put_desc(guest, queue, pieces->at[i].addr, pieces->at[i].len, pieces->at[i].flags | more);
     }
-    publish(guest, queue, head);
+    if (!guest->packed)
+        publish(guest, queue, head);
 }
 
 static void publish_indirect(struct guest *guest, uint32_t queue, struct pieces *pieces)
 {
     uint32_t size = pieces->count * sizeof(struct vring_desc), table = allocate(guest, size);
     uint16_t head = guest->next_desc[queue];
-    for (uint32_t i = 0; i + 1 < pieces->count; i++) {
+    for (uint32_t i = 0; i + 1 < pieces->count && !guest->packed; i++) {
         pieces->at[i].flags |= VRING_DESC_F_NEXT;
         pieces->at[i].next = (uint16_t)(i + 1);
     }
+    for (uint32_t i = 0; i < pieces->count && guest->packed; i++)
+        /* id and flags lie where flags and next do in a split ring's table */
+        pieces->at[i] = (struct vring_desc){pieces->at[i].addr, pieces->at[i].len, 0, pieces->at[i].flags};
     memcpy(ram + table, pieces->at, size);
     put_desc(guest, queue, RAM_GPA + table, size, VRING_DESC_F_INDIRECT);
-    publish(guest, queue, head);
+    if (!guest->packed)
+        publish(guest, queue, head);
 }
 
 static void send(struct guest *guest, uint32_t queue)
@@ -273,6 +309,15 @@ static void send(struct guest *guest, uint32_t queue)
         publish_indirect(guest, queue, &pieces);
     else
         publish_direct(guest, queue, &pieces);
+}
+
+/* Any head in the avail ring, or a lone descriptor with any flags. */
+static void stray(struct guest *guest, uint32_t queue, uint8_t value)
+{
+    if (guest->packed)
+        put_packed(guest, queue, RAM_GPA + BUFFERS, 64, value & 7);
+    else
+        publish(guest, queue, value);
 }
 
 static void spoil(struct guest *guest)
@@ -418,7 +463,7 @@ static void step(struct guest *guest)
         look(guest, queue);
         break;
     case 11:
-        publish(guest, queue, take(&guest->in));
+        stray(guest, queue, take(&guest->in));
         break;
     case 12:
         vg_queue_set_started(guest->dev, queue, 0);
@@ -462,6 +507,14 @@ static void prepare_once(void)
     REQUIRE(ram != MAP_FAILED);
 }
 
+static uint64_t choose_features(struct guest *guest)
+{
+    uint8_t choice = take(&guest->in);
+    guest->packed = choice >> 1 & 1;
+    return VG_F_INDIRECT_DESC | (choice & 1 ? VG_F_EVENT_IDX : 0) | (choice & 2 ? VG_F_RING_PACKED : 0) |
+           (choice & 4 ? VG_F_IN_ORDER : 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct guest guest = {.in = {data, size}, .next_buffer = BUFFERS};
@@ -473,7 +526,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     add_half(guest.dev, 0);
     add_half(guest.dev, 1);
     vg_mem_add(guest.dev, shrinking_fd, SHRINKING_GPA, SHRINKING_SIZE, UVA + SHRINKING_GPA, 0);
-    vg_set_features(guest.dev, VG_F_INDIRECT_DESC | (take(&guest.in) & 1 ? VG_F_EVENT_IDX : 0));
+    vg_set_features(guest.dev, choose_features(&guest));
     start(&guest, VG_QUEUE_CONTROL);
     start(&guest, VG_QUEUE_CURSOR);
     for (int steps = 0; guest.in.size > 0 && steps < 256; steps++)

@@ -9,7 +9,8 @@ from pathlib import Path
 TRANSFER, FLUSH, CREATE, ATTACH, SCANOUT, MOVE, UPDATE_CURSOR, UNREF, DETACH = range(9)
 CONTROL, CURSOR = 0x00, 0x10
 DRAIN, HOLD, ANSWER, LOOK, RESTART, MEMORY, SHRINK, RESET = 4, 6, 7, 10, 12, 13, 14, 15
-EVENT_IDX = 1
+FEATURES = {"split": 1, "plain": 0, "packed": 3, "order": 5, "packed-order": 7}
+"""Kinds of rings by the first byte: 1 event index, 2 packed, 4 in order."""
 
 
 def command(kind: int, resource: int, queue: int = CONTROL, indirect: bool = False) -> bytes:
@@ -40,7 +41,8 @@ def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, program in PROGRAMS.items():
-        (folder / name).write_bytes(bytes([EVENT_IDX]) + program)
+        for kind, features in FEATURES.items():
+            (folder / f"{name}-{kind}").write_bytes(bytes([features]) + program)
 
 
 if __name__ == "__main__":
