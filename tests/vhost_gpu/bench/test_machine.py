@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from tests.vhost_gpu.bench.benchkit import MACHINE
+from tests.vhost_gpu.bench.reportkit import MACHINE
 from vhost_gpu import __version__
 from vhost_gpu.bench.machine import busy, describe_machine, describe_program
 from vhost_gpu.bench.model import Program

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from protocol.errors import ConfigError
-from tests.vhost_gpu.bench.benchkit import FRAMES, TRIP, scenario
+from tests.vhost_gpu.bench.reportkit import FRAMES, TRIP, scenario
 from vhost_gpu.bench import measurement
 from vhost_gpu.bench.cli import parse
 from vhost_gpu.bench.measurement import execute, listing, select

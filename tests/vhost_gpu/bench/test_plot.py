@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from tests.vhost_gpu.bench.benchkit import FRAMES, TRIP, empty_results, measured, results
+from tests.vhost_gpu.bench.reportkit import FRAMES, TRIP, empty_results, measured, results
 from vhost_gpu.bench.plot import advantage, bounds, chosen, draw, has_ratio, has_share
 from vhost_gpu.bench.summary import sections
 

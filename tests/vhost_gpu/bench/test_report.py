@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.vhost_gpu.bench.benchkit import TRIP, empty_results, measured, results
+from tests.vhost_gpu.bench.reportkit import TRIP, empty_results, measured, results
 from vhost_gpu.bench.report import document, legend, markdown, number, quantity, table
 from vhost_gpu.bench.results import from_json
 from vhost_gpu.bench.summary import sections

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from protocol.errors import ConfigError
-from tests.vhost_gpu.bench.benchkit import TRIP, measured, results
+from tests.vhost_gpu.bench.reportkit import TRIP, measured, results
 from vhost_gpu.bench.results import from_json, to_json
 
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tests.vhost_gpu.bench.benchkit import DIED, OURS, THEIRS, Measurements, empty_results, scenario
+from tests.vhost_gpu.bench.reportkit import DIED, OURS, THEIRS, Measurements, empty_results, scenario
 from vhost_gpu.bench.model import Settings
 from vhost_gpu.bench.progress import Progress
 from vhost_gpu.bench.runner import Runner, count_runs

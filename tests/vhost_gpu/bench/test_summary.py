@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.vhost_gpu.bench.benchkit import FRAMES, TRIP, empty_results, measured, results
+from tests.vhost_gpu.bench.reportkit import FRAMES, TRIP, empty_results, measured, results
 from vhost_gpu.bench.goals import Goal
 from vhost_gpu.bench.model import Figure
 from vhost_gpu.bench.summary import Summary, ratios, sections, summarize, verdicts
