@@ -67,6 +67,10 @@ class Device:
         self.num_scanouts = num_scanouts
         lib.vg_set_usable_scanouts(self.core, num_scanouts)
 
+    def set_polling(self, microseconds: int) -> None:
+        """How long the control queue is looked at for a next command while they keep coming: 0 (never) to 50."""
+        lib.vg_set_poll_us(self.core, microseconds)
+
     @property
     def hostmem_used(self) -> int:
         """Bytes charged against ``max_hostmem``."""

@@ -57,6 +57,7 @@ def parse(arguments: Sequence[str]) -> Options:
         max_outputs=chosen.max_outputs,
         resolution=chosen.resolution,
         max_hostmem=chosen.max_hostmem << 20,
+        poll_us=chosen.poll_us,
         log_level=chosen.log_level,
         log_format=chosen.log_format,
     )
@@ -64,6 +65,8 @@ def parse(arguments: Sequence[str]) -> Options:
 
 def _parser() -> argparse.ArgumentParser:
     import argparse
+
+    from vhost_gpu.options import MAX_POLL_US
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
@@ -89,6 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_Number(1, 1 << 20),
         default=256,
         help="memory a guest may make us hold (256)",
+    )
+    add(
+        "--poll-us",
+        metavar="N",
+        type=_Number(0, MAX_POLL_US),
+        default=MAX_POLL_US,
+        help="look for commands that follow each other for so many microseconds before sleeping, 0 to 50 (%(default)s)",
     )
     add("--log-level", choices=_LEVELS, default="info", help="what is logged (%(default)s)")
     add("--log-format", choices=_FORMATS, default="auto", help="auto: for journald where standard error is its")

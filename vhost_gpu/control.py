@@ -328,6 +328,7 @@ class SessionConfig:
     max_outputs: int  # 1..16
     resolution: tuple[int, int]  # width, height in pixels
     max_hostmem: int  # bytes
+    poll_us: int  # microseconds
     log_level: str  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, journal
 
@@ -337,6 +338,7 @@ class SessionConfig:
             "max_outputs": self.max_outputs,
             "resolution": list(self.resolution),
             "max_hostmem": self.max_hostmem,
+            "poll_us": self.poll_us,
             "log_level": self.log_level,
             "log_format": self.log_format,
         }
@@ -352,6 +354,7 @@ class SessionConfig:
             max_outputs=field(message, "max_outputs", int),
             resolution=(resolution[0], resolution[1]),
             max_hostmem=field(message, "max_hostmem", int),
+            poll_us=field(message, "poll_us", int),
             log_level=field(message, "log_level", str),
             log_format=field(message, "log_format", str),
         )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from vhost_gpu.control import SessionConfig
 
+MAX_POLL_US = 50
+"""The longest that a session may look for commands instead of sleeping."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -17,9 +20,18 @@ class Options:
     max_outputs: int = 1
     resolution: tuple[int, int] = (1280, 800)
     max_hostmem: int = 256 << 20  # bytes
+    poll_us: int = MAX_POLL_US
     log_level: str = "info"
     log_format: str = "auto"
 
     def session_config(self, name: str) -> SessionConfig:
         """What ``start`` tells the session of this name."""
-        return SessionConfig(name, self.max_outputs, self.resolution, self.max_hostmem, self.log_level, self.log_format)
+        return SessionConfig(
+            name=name,
+            max_outputs=self.max_outputs,
+            resolution=self.resolution,
+            max_hostmem=self.max_hostmem,
+            poll_us=self.poll_us,
+            log_level=self.log_level,
+            log_format=self.log_format,
+        )

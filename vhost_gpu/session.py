@@ -23,6 +23,7 @@ from vhost_gpu import log
 from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
 from vhost_gpu.describe import describe
 from vhost_gpu.displays import ALL_SCANOUTS, Displays
+from vhost_gpu.pacer import Pacer
 from vhost_gpu.queue_pump import QueuePump
 from vhost_gpu.vhost_user_handler import VhostUserHandler
 from vhost_gpu.vhost_user_socket import VhostUserSocket
@@ -55,6 +56,8 @@ class Session:
         self._control = control
         self._displays = Displays(config.max_outputs, config.resolution)
         self.device = Device(config.max_outputs, config.max_hostmem, self._displays)
+        self.device.set_polling(config.poll_us)
+        self._news = Pacer(self._loop, self._publish)
         pumps = tuple(QueuePump(self._loop, self.device, queue, self.publish) for queue in self.device.queues)
         self.handler = VhostUserHandler(self.device, pumps, self)
         self._display: VmmDisplay | None = None
@@ -72,6 +75,7 @@ class Session:
             viewer.end_session()
         if self._display is not None:
             self._display.close()
+        self._news.close()
         for timer in (self._relieving, self._describing):
             if timer is not None:
                 timer.cancel()
@@ -96,6 +100,9 @@ class Session:
     def publish(self) -> None:
         """Brings news to the sinks. Called at the end of each turn of a queue, so it is the loop's sign of life too."""
         lib.vg_hang_pat()
+        self._news.ask()
+
+    def _publish(self) -> None:
         self.device.screens.publish()
         if self.device.screens.starved and self._relieving is None:
             self._relieving = self._loop.call_later(_RELIEVE_SECONDS, self._relieve)

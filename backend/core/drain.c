@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "vg_internal.h"
 
@@ -179,13 +178,6 @@ static uint32_t keep(struct vg_device *dev, struct vg_queue *queue, const struct
 
 /* ---- the loop ---- */
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* How much of the time between two looks at the clock a command takes. The guest's numbers are not checked yet, and
    need not be: at worst the clock is read more often. */
 static uint64_t cost_of(const union vg_request_data *data)
@@ -226,11 +218,13 @@ static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out,
 
 static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_ns, vg_request *out)
 {
-    uint64_t cost = 0, start = now_ns();
+    uint64_t cost = 0, start = vg_now_ns();
     if (vg_ring_ready(dev, queue) < 0)
         return VG_DRAIN_BROKEN;
     for (;;) {
         int found = vg_ring_peek(dev, queue);
+        if (found == 0)
+            found = vg_poll_ring(dev, queue);
         if (found < 0)
             return VG_DRAIN_BROKEN;
         if (found == 0) {
@@ -250,7 +244,8 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
             cost = 0;
             if (vg_ring_publish(dev, queue) < 0)
                 return VG_DRAIN_BROKEN;
-            if (now_ns() - start >= budget_ns)
+            vg_ring_notify(dev, queue); /* the guest goes on with what is done while the rest is being done */
+            if (vg_now_ns() - start >= budget_ns)
                 return VG_DRAIN_AGAIN;
         }
     }
@@ -279,13 +274,17 @@ int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_reques
     struct vg_queue *queue = &dev->queues[index];
     if (!is_running(queue))
         return report_stopped(queue);
-    if (queue->armed) /* else this goes on where an earlier call stopped: kicks are off, the eventfd can wait */
+    if (queue->armed) { /* else this goes on where an earlier call stopped: kicks are off, the eventfd can wait */
         vg_queue_clear_kick(queue);
+        vg_poll_kicked(dev, queue);
+    }
     dev->draining = (int)index;
     int state = drain(dev, queue, budget_ns, out);
     dev->draining = -1;
     if (state != VG_DRAIN_REQUEST)
         vg_ring_notify(dev, queue);
+    if (state == VG_DRAIN_IDLE)
+        vg_poll_idle(dev, queue);
     if (state == VG_DRAIN_BROKEN)
         queue->report_broken = 0;
     return state;

@@ -4,17 +4,6 @@
 #include <errno.h>
 #include <linux/virtio_gpu.h>
 #include <string.h>
-#include <time.h>
-
-#define NS_PER_S 1000000000ull
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
-}
 
 static uint32_t bit(uint32_t scanout)
 {
@@ -85,7 +74,7 @@ static void show(struct vg_device *dev, uint32_t index)
     s->frame = (vg_frame){
         .generation = s->frame.generation,
         .sequence = s->frame.sequence + 1,
-        .flush_ns = s->pending ? s->pending_ns : now_ns(),
+        .flush_ns = s->pending ? s->pending_ns : vg_now_ns(),
         .resource_id = res->id,
         .width = s->rect.width,
         .height = s->rect.height,
@@ -233,7 +222,7 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
     s->resource = res;
     s->rect = rect;
     s->pending = true;
-    s->pending_ns = now_ns();
+    s->pending_ns = vg_now_ns();
     s->pending_damage.count = 0;
     vg_rects_add(&s->pending_damage, (vg_rect){0, 0, width, height}, VG_MAX_RECTS);
     res->written_since_flush = false;
@@ -271,7 +260,7 @@ uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, 
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (!vg_rect_fits(rect, res->width, res->height))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-    now = now_ns();
+    now = vg_now_ns();
     for (uint32_t i = 0; i < dev->num_scanouts; i++) {
         if (dev->scanouts[i].resource == res)
             flush_scanout(&dev->scanouts[i], rect, now);

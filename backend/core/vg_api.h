@@ -126,6 +126,9 @@ int vg_queue_drain(vg_device *dev, uint32_t queue, uint64_t budget_ns, vg_reques
    request. A request of an earlier start of the queue is only freed. With IN_ORDER the guest sees a chain when all that
    it made available before are back too. */
 void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const void *payload, uint64_t len);
+/* While commands keep coming, an empty control ring is looked at for poll_us microseconds more (at most 50; 0, as it is at
+   first: never) before vg_queue_drain returns IDLE. */
+void vg_set_poll_us(vg_device *dev, uint32_t poll_us);
 /* Frees the request without giving the chain back (queue stopped; with IN_ORDER later ones would wait for it). */
 void vg_request_drop(vg_device *dev, vg_request *req);
 /* Signals the call eventfd if the ring asks for it. For completions outside a drain loop. */

@@ -111,6 +111,7 @@ def config(**changes: Any) -> SessionConfig:
         "max_outputs": 1,
         "resolution": (1280, 800),
         "max_hostmem": 64 * MIB,
+        "poll_us": 50,
         "log_level": "debug",
     }
     return SessionConfig(**(values | changes))

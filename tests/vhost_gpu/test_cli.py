@@ -25,7 +25,16 @@ def test_help_names_every_option(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     text = capsys.readouterr().out
-    for option in ("socket-path", "fd", "display-socket", "max-outputs", "resolution", "max-hostmem", "log-level"):
+    for option in (
+        "socket-path",
+        "fd",
+        "display-socket",
+        "max-outputs",
+        "resolution",
+        "max-hostmem",
+        "poll-us",
+        "log-level",
+    ):
         assert f"--{option}" in text
     assert "virgl" not in text
 
@@ -35,13 +44,14 @@ def test_defaults():
 
 
 def test_every_option():
-    text = "--fd=3 --display-socket d --max-outputs 16 --resolution 1920x1080 --max-hostmem 512 --log-level debug"
-    assert cli.parse([*text.split(), "--log-format=journal"]) == Options(
+    text = "--fd=3 --display-socket d --max-outputs 16 --resolution 1920x1080 --max-hostmem 512 --poll-us 0"
+    assert cli.parse([*text.split(), "--log-level=debug", "--log-format=journal"]) == Options(
         fd=3,
         display_socket="d",
         max_outputs=16,
         resolution=(1920, 1080),
         max_hostmem=512 << 20,
+        poll_us=0,
         log_level="debug",
         log_format="journal",
     )

@@ -22,7 +22,7 @@ from vhost_gpu.control import (
     socketpair,
 )
 
-CONFIG = SessionConfig("session-1", 2, (1280, 800), 256 << 20, "info")
+CONFIG = SessionConfig("session-1", 2, (1280, 800), 256 << 20, 50, "info")
 
 
 class End:
@@ -231,7 +231,11 @@ def test_decode_accepts_or_raises_peer_error(data):
 _JSON = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers() | st.text(max_size=2), max_size=3)
 
 
-@given(st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "max_outputs", "resolution", "max_hostmem"), _JSON)))
+@given(
+    st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("name", "max_outputs", "resolution", "max_hostmem", "poll_us"), _JSON)
+    )
+)
 def test_config_of_any_message_parses_or_raises_peer_error(fields):
     try:
         SessionConfig.from_message({"type": "start", **fields})

@@ -4,7 +4,9 @@ from vhost_gpu.options import Options
 
 
 def test_session_config():
-    options = Options(max_outputs=3, resolution=(64, 48), max_hostmem=5, log_level="error", log_format="journal")
+    options = Options(
+        max_outputs=3, resolution=(64, 48), max_hostmem=5, poll_us=7, log_level="error", log_format="journal"
+    )
     config = options.session_config("session-7")
     assert (config.name, config.max_outputs, config.resolution) == ("session-7", 3, (64, 48))
-    assert (config.max_hostmem, config.log_level, config.log_format) == (5, "error", "journal")
+    assert (config.max_hostmem, config.poll_us, config.log_level, config.log_format) == (5, 7, "error", "journal")

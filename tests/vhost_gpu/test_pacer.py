@@ -1,0 +1,78 @@
+"""Work that is asked for too often."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from vhost_gpu import pacer
+from vhost_gpu.pacer import Pacer
+
+
+@dataclass
+class Clock:
+    """A clock that the work moves on, and the runs that there were."""
+
+    now: int = 1_000_000_000
+    takes: int = 0
+    runs: list[int] = field(default_factory=list)
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+    def work(self) -> None:
+        self.runs.append(self.now)
+        self.now += self.takes
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(pacer, "time", made)
+    return made
+
+
+async def test_the_first_comes_at_once_and_so_does_one_after_the_rest(clock: Clock) -> None:
+    clock.takes = 10_000
+    paced = Pacer(asyncio.get_running_loop(), clock.work)
+    paced.ask()
+    assert len(clock.runs) == 1
+    clock.now += 39_999
+    paced.ask()
+    assert len(clock.runs) == 1
+    clock.now += 1
+    paced.ask()
+    assert len(clock.runs) == 2
+    paced.close()
+
+
+async def test_what_is_asked_for_during_a_rest_is_done_once_after_it(clock: Clock) -> None:
+    done = asyncio.Event()
+    clock.takes = 100_000
+    paced = Pacer(asyncio.get_running_loop(), lambda: (clock.work(), done.set())[0])
+    paced.ask()
+    done.clear()
+    for _ in range(5):
+        paced.ask()
+    async with asyncio.timeout(10):
+        await done.wait()
+    assert len(clock.runs) == 2
+
+
+async def test_no_rest_is_longer_than_the_longest(clock: Clock) -> None:
+    clock.takes = 10**9
+    paced = Pacer(asyncio.get_running_loop(), clock.work)
+    paced.ask()
+    clock.now += pacer.MAX_REST_NS
+    paced.ask()
+    assert len(clock.runs) == 2
+
+
+async def test_nothing_runs_after_the_end(clock: Clock) -> None:
+    clock.takes = 1000
+    paced = Pacer(asyncio.get_running_loop(), clock.work)
+    paced.ask()
+    paced.ask()
+    paced.close()
+    await asyncio.sleep(0.01)
+    assert len(clock.runs) == 1
