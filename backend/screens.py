@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backend._core import ffi, lib
-from backend.region import MAX_RECTS, Rect
+from backend.region import MAX_RECTS, Rect, Region
 
 _RETIRED_BATCH = 64
 
@@ -70,8 +70,8 @@ class Cursor:
 class Sink(Protocol):
     """Somebody who shows scanouts. All calls come from the event loop and must return at once."""
 
-    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
-        """The scanout has a new frame (``damage`` relative to it) or a new generation."""
+    def scanout_changed(self, scanout: int, damage: Region) -> None:
+        """The scanout has a new frame (``damage`` relative to it, valid during the call) or a new generation."""
 
     def cursor_changed(self, scanout: int) -> None:
         """Position, picture or visibility changed."""
@@ -95,7 +95,7 @@ class Screens:
         self._frame = ffi.new("vg_frame *")
         self._image = ffi.new("vg_image_info *")
         self._cursor = ffi.new("vg_cursor *")
-        self._rects = ffi.new("vg_rect[]", MAX_RECTS)
+        self._damage = Region()
         self._retired = ffi.new("uint64_t[]", _RETIRED_BATCH)
         self.sinks: list[Sink] = []
 
@@ -104,9 +104,9 @@ class Screens:
         dirty = lib.vg_take_dirty(self._core)
         if dirty:
             for scanout in _bits(dirty & 0xFFFF):
-                damage = self._take_damage(scanout)
+                self._take_damage(scanout)
                 for sink in tuple(self.sinks):
-                    sink.scanout_changed(scanout, damage)
+                    sink.scanout_changed(scanout, self._damage)
             for scanout in _bits(dirty >> 16):
                 for sink in tuple(self.sinks):
                     sink.cursor_changed(scanout)
@@ -169,9 +169,9 @@ class Screens:
         if lib.vg_image_read_xrgb(self._core, image, *rect, pixels, rect.width * 4) < 0:
             raise ValueError(f"image {image} has no {rect}")
 
-    def _take_damage(self, scanout: int) -> list[Rect]:
-        count = lib.vg_scanout_take_damage(self._core, scanout, self._rects, MAX_RECTS)
-        return [Rect(r.x, r.y, r.width, r.height) for r in self._rects[0 : max(count, 0)]]
+    def _take_damage(self, scanout: int) -> None:
+        region = self._damage.core
+        region.count = max(lib.vg_scanout_take_damage(self._core, scanout, region.rects, MAX_RECTS), 0)
 
     def _tell_retired(self) -> None:
         while count := lib.vg_take_retired_images(self._core, self._retired, _RETIRED_BATCH):

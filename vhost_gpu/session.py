@@ -116,7 +116,9 @@ class Session:
         connection = _stream_socket(fd)
         # How many scanouts there are is the VMM's to say (its configuration space); it never tells us.
         self.device.set_num_scanouts(ALL_SCANOUTS)
-        self._display = VmmDisplay(self._loop, connection, self.device.screens, ALL_SCANOUTS, self._display_gone)
+        self._display = VmmDisplay(
+            self._loop, connection, self.device.screens, self._news, ALL_SCANOUTS, self._display_gone
+        )
         self._displays.vmm = self._display
         self.hold("display", [self._display.fileno()])
         self._display.start()

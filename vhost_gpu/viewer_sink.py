@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from backend._core import lib
-from backend.region import Rect, Region
+from backend.region import Region
 from backend.screens import Cursor, Frame, Screens
 from protocol import viewer as vp
 from protocol.errors import PeerError
@@ -110,7 +110,7 @@ class ViewerSink:
 
     # ---- Sink
 
-    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+    def scanout_changed(self, scanout: int, damage: Region) -> None:
         """Adds damage; the frame goes out as soon as the last one was answered."""
         if scanout < len(self._scanouts):
             state = self._scanouts[scanout]
@@ -246,7 +246,6 @@ class ViewerSink:
         return True
 
     def _send_picture(self, index: int, state: _Scanout, frame: Frame) -> bool:
-        damage = state.damage.take()
         message = vp.Frame(
             scanout=index,
             format=frame.format,
@@ -257,11 +256,11 @@ class ViewerSink:
             x=frame.x,
             y=frame.y,
             skipped=min(state.skipped, 0xFFFFFFFF),
-            damage=tuple(WireRect(*rect) for rect in damage),
+            damage=tuple(WireRect(*rect) for rect in state.damage.rects()),
         )
         if not self._try_send(message):
-            state.damage.update(damage)
             return False
+        state.damage.clear()
         self._screens.hold(frame.image)
         state.held, state.held_since = frame.image, self._loop.time()
         state.sequence = frame.sequence

@@ -8,6 +8,7 @@ is held; what changes meanwhile adds up and makes the next frame. A VMM that doe
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,11 +21,11 @@ from protocol.virtio_gpu import DisplayOne, Format
 from protocol.virtio_gpu import Rect as WireRect
 from vhost_gpu.display_requests import DisplayRequests
 from vhost_gpu.display_stream import COPIED_MESSAGE, MAX_HOLD_SECONDS, DisplayStream
+from vhost_gpu.pacer import Pacer
 
 _READ_SIZE = 4096
-_BYTES_PER_TURN = 1024 * 1024
-"""After so many the guest's commands get their turn."""
-_MESSAGES_PER_TURN = 64
+_TURN_NS = 300_000
+"""After so long the guest's commands get their turn."""
 _SOCKET_FORMATS = (Format.B8G8R8X8_UNORM, Format.B8G8R8A8_UNORM)
 """x8r8g8b8 as it is: the VMM does not look at X."""
 
@@ -69,6 +70,7 @@ class VmmDisplay:
         loop: the session's event loop.
         connection: the stream socket; owned from here on.
         screens: what is shown.
+        pacer: says when there is time to send.
         num_scanouts: scanouts that the VMM has, 1 to 16.
         on_closed: called once when the VMM has closed it: nothing unusual, a stop or reset does so.
     """
@@ -78,12 +80,14 @@ class VmmDisplay:
         loop: asyncio.AbstractEventLoop,
         connection: socket.socket,
         screens: Screens,
+        pacer: Pacer,
         num_scanouts: int,
         on_closed: Callable[["VmmDisplay"], None],
     ) -> None:
         self._loop = loop
         self._socket = connection
         self._screens = screens
+        self._pacer = pacer
         self._on_closed = on_closed
         self._encoder = dp.DisplayEncoder(num_scanouts)
         self._decoder = dp.ReplyDecoder()
@@ -175,7 +179,7 @@ class VmmDisplay:
 
     # ---- Sink
 
-    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+    def scanout_changed(self, scanout: int, damage: Region) -> None:
         """Adds damage; it goes out when the VMM has read what came before."""
         if scanout < len(self._scanouts):
             state = self._scanouts[scanout]
@@ -241,7 +245,7 @@ class VmmDisplay:
         if more != self._writing and not self._closed:
             self._writing = more
             if more:
-                self._loop.add_writer(self._socket, self._pump)
+                self._loop.add_writer(self._socket, self._pacer.offer, self._pump)
             else:
                 self._loop.remove_writer(self._socket)
 
@@ -249,10 +253,8 @@ class VmmDisplay:
         """Whether something is left to be sent."""
         if self._stream.release_read():
             self._loop.call_soon(self._screens.publish)
-        end = self._stream.sent + _BYTES_PER_TURN
-        for _ in range(_MESSAGES_PER_TURN):
-            if self._stream.sent >= end or not self._stream.has_room:
-                return True
+        end = time.monotonic_ns() + _TURN_NS
+        while self._stream.has_room and time.monotonic_ns() < end:
             if not self._send_next():
                 return False
         return True

@@ -3,15 +3,17 @@
  * turned on and the loop sleeps. The guest saves its kick and the device its wake-up, which is what a short command's
  * round trip mostly costs.
  *
- * Only commands that came soon one after another start it, and one that did not come in time ends it, so that a guest
- * with a few commands a frame, or none, costs nothing.
+ * Only commands that came soon one after another start it, and each time that none came in time it is tried less often,
+ * so that a guest with a few commands a frame, or none, costs next to nothing.
  */
 #include <time.h>
 
 #include "vg_internal.h"
 
-#define EAGER_FROM 4u /* commands in a row that came within the polling time */
+#define EAGER_FROM 4     /* kicks in a row that came soon */
+#define MOST_RELUCTANT 256
 #define MAX_POLL_US 50u
+#define SOON 4u          /* times the polling time: kick and wake-up, which polling would save, are in it */
 
 uint64_t vg_now_ns(void)
 {
@@ -29,10 +31,11 @@ void vg_poll_kicked(struct vg_device *dev, struct vg_queue *queue)
 {
     if (dev->poll_ns == 0)
         return;
-    if (vg_now_ns() - queue->idle_since > dev->poll_ns)
-        queue->eager = 0;
-    else if (queue->eager < EAGER_FROM)
+    int soon = vg_now_ns() - queue->idle_since <= SOON * dev->poll_ns;
+    if (soon && queue->eager < EAGER_FROM)
         queue->eager++;
+    else if (!soon && queue->eager > 0)
+        queue->eager = 0;
 }
 
 void vg_poll_idle(struct vg_device *dev, struct vg_queue *queue)
@@ -59,10 +62,13 @@ int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
     vg_ring_notify(dev, queue);
     for (uint64_t start = vg_now_ns(); vg_now_ns() - start < dev->poll_ns; relax()) {
         int found = vg_ring_peek(dev, queue);
-        if (found != 0)
+        if (found != 0) {
+            queue->reluctance = 0;
             return found;
+        }
         vg_poll_cursor(dev);
     }
-    queue->eager = 0;
+    queue->reluctance = queue->reluctance * 2 < MOST_RELUCTANT ? queue->reluctance * 2 + 1 : MOST_RELUCTANT;
+    queue->eager = EAGER_FROM - queue->reluctance;
     return 0;
 }

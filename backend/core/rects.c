@@ -72,13 +72,13 @@ uint32_t vg_rect_subtract(vg_rect r, vg_rect cut, vg_rect out[4])
     return count;
 }
 
-static void drop(struct vg_rects *list, uint32_t index)
+static void drop(vg_region *list, uint32_t index)
 {
     list->rects[index] = list->rects[--list->count];
 }
 
 /* Index of a rectangle that r joins with little waste (an eighth of the joined area), or count. */
-static uint32_t find_partner(const struct vg_rects *list, vg_rect r)
+static uint32_t find_partner(const vg_region *list, vg_rect r)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         if (waste(list->rects[i], r) <= (int64_t)(area(join(list->rects[i], r)) / 8))
@@ -87,7 +87,7 @@ static uint32_t find_partner(const struct vg_rects *list, vg_rect r)
     return list->count;
 }
 
-static uint32_t find_cheapest(const struct vg_rects *list, vg_rect r)
+static uint32_t find_cheapest(const vg_region *list, vg_rect r)
 {
     uint32_t best = 0;
 
@@ -98,7 +98,7 @@ static uint32_t find_cheapest(const struct vg_rects *list, vg_rect r)
     return best;
 }
 
-void vg_rects_add(struct vg_rects *list, vg_rect r, uint32_t limit)
+void vg_rects_add(vg_region *list, vg_rect r, uint32_t limit)
 {
     if (vg_rect_empty(r))
         return;
@@ -120,7 +120,13 @@ void vg_rects_add(struct vg_rects *list, vg_rect r, uint32_t limit)
     list->rects[list->count++] = r;
 }
 
-void vg_rects_shrink(struct vg_rects *list, uint32_t limit)
+void vg_region_add(vg_region *region, const vg_rect *rects, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        vg_rects_add(region, rects[i], VG_MAX_RECTS);
+}
+
+void vg_rects_shrink(vg_region *list, uint32_t limit)
 {
     while (list->count > limit) {
         vg_rect last = list->rects[--list->count];
@@ -129,7 +135,7 @@ void vg_rects_shrink(struct vg_rects *list, uint32_t limit)
     }
 }
 
-void vg_rects_add_clipped(struct vg_rects *list, const struct vg_rects *from, vg_rect clip, uint32_t limit)
+void vg_rects_add_clipped(vg_region *list, const vg_region *from, vg_rect clip, uint32_t limit)
 {
     for (uint32_t i = 0; i < from->count; i++) {
         vg_rect part = vg_rect_intersect(from->rects[i], clip);
@@ -142,7 +148,7 @@ void vg_rects_add_clipped(struct vg_rects *list, const struct vg_rects *from, vg
     }
 }
 
-bool vg_rects_touch(const struct vg_rects *list, vg_rect r)
+bool vg_rects_touch(const vg_region *list, vg_rect r)
 {
     for (uint32_t i = 0; i < list->count; i++) {
         if (!vg_rect_empty(vg_rect_intersect(list->rects[i], r)))

@@ -282,7 +282,7 @@ int vg_scanout_frame(vg_device *dev, uint32_t scanout, vg_frame *out)
 
 int vg_scanout_take_damage(vg_device *dev, uint32_t scanout, vg_rect *out, uint32_t max)
 {
-    struct vg_rects *damage;
+    vg_region *damage;
     int count;
 
     if (scanout >= dev->num_scanouts || max == 0)

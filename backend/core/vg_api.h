@@ -163,6 +163,15 @@ int vg_resource_read(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32
 
 typedef struct { uint32_t x, y, width, height; } vg_rect;
 
+/* A short list of rectangles that covers at least what was added to it. */
+#define VG_MAX_RECTS 32
+typedef struct {
+    uint32_t count;
+    vg_rect rects[VG_MAX_RECTS];
+} vg_region;
+/* Adds rectangles of a surface (no side past 2^31); those that waste least are joined when the list is full. */
+void vg_region_add(vg_region *region, const vg_rect *rects, uint32_t count);
+
 /* What a scanout shows now. generation changes with mode, resource geometry or clear; sequence with every frame. */
 typedef struct {
     uint64_t generation;

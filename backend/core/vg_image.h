@@ -23,7 +23,7 @@ struct vg_resource;
 #define VG_MAX_IMAGES 256u
 /* What an image costs beside its pixels: inode, mapping, descriptor. */
 #define VG_IMAGE_OVERHEAD 4096u
-#define VG_MAX_STALE 8u
+#define VG_MAX_STALE ((uint32_t)VG_MAX_RECTS)
 
 struct vg_image {
     uint64_t id;
@@ -35,7 +35,7 @@ struct vg_image {
     uint8_t *map;
     uint32_t holds;               /* by sinks */
     uint32_t shown;               /* by scanouts */
-    struct vg_rects stale;        /* where it differs from the resource's current image */
+    vg_region stale;        /* where it differs from the resource's current image */
 };
 
 struct vg_images {

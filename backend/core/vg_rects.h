@@ -10,13 +10,6 @@
 
 #include "vg_api.h"
 
-#define VG_MAX_RECTS 32
-
-struct vg_rects {
-    uint32_t count;
-    vg_rect rects[VG_MAX_RECTS];
-};
-
 static inline bool vg_rect_empty(vg_rect r)
 {
     return r.width == 0 || r.height == 0;
@@ -35,15 +28,15 @@ vg_rect vg_rect_intersect(vg_rect a, vg_rect b);
 uint32_t vg_rect_subtract(vg_rect r, vg_rect cut, vg_rect out[4]);
 
 /* Adds r, keeping at most limit (1..VG_MAX_RECTS) rectangles. */
-void vg_rects_add(struct vg_rects *list, vg_rect r, uint32_t limit);
+void vg_rects_add(vg_region *list, vg_rect r, uint32_t limit);
 
 /* Joins rectangles until at most limit (at least 1) are left. */
-void vg_rects_shrink(struct vg_rects *list, uint32_t limit);
+void vg_rects_shrink(vg_region *list, uint32_t limit);
 
 /* Adds the part of every rectangle of from that lies inside clip, relative to clip's corner. */
-void vg_rects_add_clipped(struct vg_rects *list, const struct vg_rects *from, vg_rect clip, uint32_t limit);
+void vg_rects_add_clipped(vg_region *list, const vg_region *from, vg_rect clip, uint32_t limit);
 
 /* Whether any rectangle of the list touches r. */
-bool vg_rects_touch(const struct vg_rects *list, vg_rect r);
+bool vg_rects_touch(const vg_region *list, vg_rect r);
 
 #endif

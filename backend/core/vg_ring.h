@@ -156,7 +156,8 @@ struct vg_queue {
     int armed;            /* guest notifications are on, the ring was empty */
 
     uint64_t idle_since;  /* end of the last drain that left the ring empty (poll.c) */
-    uint32_t eager;       /* commands in a row that came soon after it */
+    int eager;            /* kicks in a row that came soon after it; less than that after polling in vain */
+    int reluctance;       /* kicks to wait for before polling again */
 
     /* what went wrong */
     int broken, report_broken;

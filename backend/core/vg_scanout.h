@@ -20,11 +20,11 @@ struct vg_scanout {
     vg_rect rect;                 /* in the resource */
     bool pending;                 /* flushed, and not published yet */
     uint64_t pending_ns;          /* when it was flushed */
-    struct vg_rects pending_damage;
+    vg_region pending_damage;
     /* What is published; may lag behind the wish while sinks hold every image. */
     vg_frame frame;
     struct vg_image *image;       /* of frame */
-    struct vg_rects damage;       /* not taken yet */
+    vg_region damage;       /* not taken yet */
 };
 
 struct vg_cursor_state {

@@ -1,5 +1,7 @@
 """Damage of one sink: small sets of rectangles that cover all that was added."""
 
+from collections.abc import Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,14 +16,20 @@ def rects(draw: st.DrawFn) -> Rect:
     return Rect(x, y, draw(st.integers(0, SIDE - x)), draw(st.integers(0, SIDE - y)))
 
 
+def region_of(added: Iterable[Rect]) -> Region:
+    region = Region()
+    for rect in added:
+        region.add(rect)
+    return region
+
+
 def pixels(rect: Rect) -> set[tuple[int, int]]:
     return {(x, y) for x in range(rect.x, rect.x + rect.width) for y in range(rect.y, rect.y + rect.height)}
 
 
 @given(st.lists(rects(), max_size=80))
 def test_everything_added_is_covered_and_nothing_beyond_the_bounds(added: list[Rect]) -> None:
-    region = Region()
-    region.update(added)
+    region = region_of(added)
     taken = region.take()
     assert len(taken) <= MAX_RECTS
     wanted = set().union(*map(pixels, added))
@@ -34,8 +42,7 @@ def test_everything_added_is_covered_and_nothing_beyond_the_bounds(added: list[R
 
 @given(st.lists(rects(), max_size=6))
 def test_taking_empties(added: list[Rect]) -> None:
-    region = Region()
-    region.update(added)
+    region = region_of(added)
     assert bool(region) == any(rect.area for rect in added)
     region.take()
     assert not region
@@ -43,28 +50,32 @@ def test_taking_empties(added: list[Rect]) -> None:
 
 
 def test_neighbours_become_one() -> None:
-    region = Region()
-    region.update([Rect(0, 0, 10, 10), Rect(10, 0, 10, 10)])
+    region = region_of([Rect(0, 0, 10, 10), Rect(10, 0, 10, 10)])
     assert region.take() == [Rect(0, 0, 20, 10)]
 
 
 def test_a_merge_may_make_another_one_worth_while() -> None:
-    region = Region()
-    region.update([Rect(0, 0, 10, 5), Rect(0, 10, 10, 5), Rect(0, 5, 10, 5)])
+    region = region_of([Rect(0, 0, 10, 5), Rect(0, 10, 10, 5), Rect(0, 5, 10, 5)])
     assert region.take() == [Rect(0, 0, 10, 15)]
 
 
 def test_far_corners_stay_apart() -> None:
-    region = Region()
     corners = [Rect(0, 0, 2, 2), Rect(1000, 1000, 2, 2)]
-    region.update(corners)
-    assert sorted(region.take()) == corners
+    assert sorted(region_of(corners).take()) == corners
 
 
-def test_too_many_become_one() -> None:
-    region = Region()
-    region.update(Rect(100 * n, 100 * n, 1, 1) for n in range(MAX_RECTS + 1))
-    assert region.take() == [Rect(0, 0, 100 * MAX_RECTS + 1, 100 * MAX_RECTS + 1)]
+def test_of_too_many_the_nearest_become_one() -> None:
+    spots = [Rect(100 * n, 100 * n, 1, 1) for n in range(MAX_RECTS)]
+    taken = region_of([*spots, Rect(3, 3, 1, 1)]).take()
+    assert sorted(taken) == [Rect(0, 0, 4, 4), *spots[1:]]
+
+
+def test_adding_all_of_another() -> None:
+    other = region_of([Rect(0, 0, 2, 2), Rect(1000, 1000, 2, 2)])
+    region = region_of([Rect(500, 0, 2, 2)])
+    region.update(other)
+    assert sorted(region.rects()) == [Rect(0, 0, 2, 2), Rect(500, 0, 2, 2), Rect(1000, 1000, 2, 2)]
+    assert len(other.take()) == 2
 
 
 def test_the_whole_picture_replaces_all() -> None:
@@ -89,10 +100,3 @@ def test_clipping_is_the_part_inside(rect: Rect, width: int, height: int) -> Non
     clipped = rect.clip(width, height)
     inside = pixels(rect) & pixels(Rect(0, 0, width, height))
     assert (pixels(clipped) if clipped else set()) == inside
-
-
-@given(rects(), rects())
-def test_the_union_is_the_smallest_cover(a: Rect, b: Rect) -> None:
-    union = a.union(b)
-    assert union == b.union(a)
-    assert pixels(a) | pixels(b) <= pixels(union)

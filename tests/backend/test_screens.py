@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from backend._core import ffi, lib
-from backend.region import Rect
+from backend.region import Rect, Region
 from backend.screens import Screens
 from tests.backend.devicekit import B8G8R8A8, OK, RAM_GPA, Device
 
@@ -16,8 +16,8 @@ class Recorder:
     cursors: list[int] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
 
-    def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
-        self.frames.append((scanout, damage))
+    def scanout_changed(self, scanout: int, damage: Region) -> None:
+        self.frames.append((scanout, damage.rects()))
 
     def cursor_changed(self, scanout: int) -> None:
         self.cursors.append(scanout)
@@ -68,7 +68,7 @@ def test_damage_reaches_every_sink_once(device: Device, screens: Screens, sink: 
 
 def test_a_sink_may_leave_while_it_is_told(device: Device, screens: Screens, sink: Recorder) -> None:
     class Leaver(Recorder):
-        def scanout_changed(self, scanout: int, damage: list[Rect]) -> None:
+        def scanout_changed(self, scanout: int, damage: Region) -> None:
             super().scanout_changed(scanout, damage)
             screens.sinks.remove(self)
 

@@ -1,4 +1,4 @@
-"""Work that is asked for too often."""
+"""Work for screens: asked for too often, and offered at a bad time."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ async def test_the_first_comes_at_once_and_so_does_one_after_the_rest(clock: Clo
     paced = Pacer(asyncio.get_running_loop(), clock.work)
     paced.ask()
     assert len(clock.runs) == 1
-    clock.now += 39_999
+    clock.now += 29_999
     paced.ask()
     assert len(clock.runs) == 1
     clock.now += 1
@@ -66,6 +66,21 @@ async def test_no_rest_is_longer_than_the_longest(clock: Clock) -> None:
     clock.now += pacer.MAX_REST_NS
     paced.ask()
     assert len(clock.runs) == 2
+
+
+async def test_what_is_offered_waits_for_the_rest_only_while_commands_come(clock: Clock) -> None:
+    clock.takes = 10_000
+    paced = Pacer(asyncio.get_running_loop(), lambda: None)
+    for _ in range(3):
+        paced.offer(clock.work)
+    assert len(clock.runs) == 3
+    paced.ask()
+    paced.offer(clock.work)
+    assert len(clock.runs) == 3
+    clock.now += 30_000
+    paced.offer(clock.work)
+    assert len(clock.runs) == 4
+    paced.close()
 
 
 async def test_nothing_runs_after_the_end(clock: Clock) -> None:
