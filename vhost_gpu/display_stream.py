@@ -57,10 +57,11 @@ class DisplayStream:
         self._queued = array.array("i", [0])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        # What the kernel calls writable: with more queued than this, waiting for "writable" does wait.
-        self._room = size // 4
-        self.message_size = max(COPIED_MESSAGE, min(_SENT_MESSAGE, size - self._room - _SLACK))
+        self.message_size = max(COPIED_MESSAGE, min(_SENT_MESSAGE, size // 2))
         """Pixel bytes of one message, at most, when they go by reference (or one row)."""
+        # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads. Where
+        # buffers are so small, a message may go in parts.
+        self._room = max(size // 4, size - max(self.message_size, 2 * COPIED_MESSAGE) - _SLACK)
 
     def close(self) -> None:
         """Gives back what is held. The queued bytes are nobody's any more: the socket closes."""

@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-REST = 3
-"""Work that took a while is followed by so many times that while without more of it."""
+NEWS_REST = 5
+"""Telling of news is followed by so many times the time it took without more of it."""
+SENDING_REST = 2
+"""The same of sending pixels."""
 MAX_REST_NS = 1_000_000
 """The longest rest: nobody waits longer than this for news, even after work that was interrupted."""
 
@@ -24,23 +26,24 @@ class Pacer:
     def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], None]) -> None:
         self._loop = loop
         self._work = work
-        self._next = 0
+        self._news_at = 0
+        self._sending_at = 0
         self._timer: asyncio.TimerHandle | None = None
         self._asked = False
 
     def ask(self) -> None:
         """Commands have been served, and there may be news: runs the work, at once or after the rest."""
         self._asked = True
-        rest = self._next - time.monotonic_ns()
+        rest = self._news_at - time.monotonic_ns()
         if rest <= 0:
-            self._run_work()
+            self._tell()
         elif self._timer is None:
-            self._timer = self._loop.call_later(rest / 1e9, self._run_work)
+            self._timer = self._loop.call_later(rest / 1e9, self._tell)
 
-    def offer(self, work: Callable[[], None]) -> None:
-        """Runs other work of the kind unless it would take time from commands: the caller will offer it again."""
-        if not self._asked or time.monotonic_ns() >= self._next:
-            self._run(work)
+    def offer(self, send: Callable[[], None]) -> None:
+        """Sends pixels unless that would take too much time from commands: the caller will offer it again."""
+        if not self._asked or time.monotonic_ns() >= self._sending_at:
+            self._sending_at = self._run(send, SENDING_REST)
 
     def close(self) -> None:
         """Forgets what was asked for."""
@@ -48,13 +51,14 @@ class Pacer:
             self._timer.cancel()
             self._timer = None
 
-    def _run_work(self) -> None:
+    def _tell(self) -> None:
         self.close()
-        self._run(self._work)
+        self._news_at = self._run(self._work, NEWS_REST)
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], None], rest: int) -> int:
+        """Returns the end of the rest."""
         self._asked = False
         start = time.monotonic_ns()
         work()
         end = time.monotonic_ns()
-        self._next = end + min(REST * (end - start), MAX_REST_NS)
+        return end + min(rest * (end - start), MAX_REST_NS)

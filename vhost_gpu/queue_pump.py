@@ -10,7 +10,7 @@ from backend.device import Device
 from backend.virtqueue import Virtqueue
 from protocol.virtio_gpu import ResponseType
 
-BUDGET_NS = 2_000_000
+BUDGET_NS = 250_000
 """How long one turn serves a queue before the loop gets to its other work."""
 POLL_SECONDS = 0.001
 """How often a ring without a kick eventfd is looked at (vhost-user: such a ring is polled)."""

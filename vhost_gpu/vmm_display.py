@@ -14,39 +14,20 @@ from dataclasses import dataclass, field
 
 from backend._core import lib
 from backend.region import Rect, Region
-from backend.screens import Frame, Image, Screens
+from backend.screens import Frame, Screens
 from protocol import vhost_user_gpu as dp
 from protocol.errors import PeerError
-from protocol.virtio_gpu import DisplayOne, Format
-from protocol.virtio_gpu import Rect as WireRect
+from protocol.virtio_gpu import DisplayOne
 from vhost_gpu.display_requests import DisplayRequests
 from vhost_gpu.display_stream import COPIED_MESSAGE, MAX_HOLD_SECONDS, DisplayStream
+from vhost_gpu.frame_sending import FrameSending
 from vhost_gpu.pacer import Pacer
 
 _READ_SIZE = 4096
 _TURN_NS = 300_000
 """After so long the guest's commands get their turn."""
-_SOCKET_FORMATS = (Format.B8G8R8X8_UNORM, Format.B8G8R8A8_UNORM)
-"""x8r8g8b8 as it is: the VMM does not look at X."""
 
 _log = logging.getLogger("vhost_gpu.display")
-
-
-@dataclass(slots=True)
-class _Sending:
-    """A frame on its way: its image is held until the last rectangle is out."""
-
-    frame: Frame
-    image: Image
-    rects: list[Rect]
-    since: float
-    lent: bool = False
-    """Whether queued messages refer to the image."""
-
-    @property
-    def direct(self) -> bool:
-        """Whether the first rectangle's rows follow each other in the image, in the socket's format."""
-        return self.rects[0].width * 4 == self.image.stride and self.image.format in _SOCKET_FORMATS
 
 
 @dataclass(slots=True)
@@ -56,7 +37,7 @@ class _Scanout:
     sequence: int = 0
     damage: Region = field(default_factory=Region)
     dirty: bool = True
-    sending: _Sending | None = None
+    sending: FrameSending | None = None
     cursor_dirty: bool = True
     cursor_generation: int = 0
     cursor_visible: bool = False
@@ -93,7 +74,7 @@ class VmmDisplay:
         self._decoder = dp.ReplyDecoder()
         self._requests = DisplayRequests(loop)
         self._scanouts = [_Scanout() for _ in range(num_scanouts)]
-        self._buffer = bytearray(COPIED_MESSAGE)
+        self._buffer = memoryview(bytearray(COPIED_MESSAGE))
         self._queue: list[bytes] = []
         self._writing = False
         self._closed = False
@@ -294,7 +275,9 @@ class VmmDisplay:
         if state.sending is None and not self._begin(index, state):
             return False
         if state.sending is not None:
-            self._send_band(index, state, state.sending)
+            state.sending.send_some(self._buffer)
+            if state.sending.done:
+                self._stop_sending(state)
         return True
 
     def _begin(self, index: int, state: _Scanout) -> bool:
@@ -309,8 +292,8 @@ class VmmDisplay:
         rects = [rect for rect in map(self._clipper(index), state.damage.take()) if rect is not None]
         if not frame.resource_id or not rects:
             return False
-        self._screens.hold(frame.image)
-        state.sending = _Sending(frame, self._screens.image(frame.image), rects, self._loop.time())
+        now = self._loop.time()
+        state.sending = FrameSending(self._screens, self._stream, self._encoder, index, frame, rects, now)
         state.sequence = frame.sequence
         return True
 
@@ -325,38 +308,10 @@ class VmmDisplay:
         if not was_silent:  # a scanout that never showed anything needs no clearing
             self._stream.send([self._encoder.scanout(index, frame.width, frame.height)])
 
-    def _send_band(self, index: int, state: _Scanout, sending: _Sending) -> None:
-        """Sends as many rows of the frame's first rectangle as one message takes."""
-        rect = sending.rects[0]
-        most = self._stream.message_size if sending.direct else COPIED_MESSAGE
-        rows = max(1, min(rect.height, most // (rect.width * 4)))
-        self._send_update(index, sending, Rect(rect.x, rect.y, rect.width, rows))
-        if rows < rect.height:
-            sending.rects[0] = Rect(rect.x, rect.y + rows, rect.width, rect.height - rows)
-        else:
-            del sending.rects[0]
-        if not sending.rects:
-            self._stop_sending(state)
-
-    def _send_update(self, index: int, sending: _Sending, band: Rect) -> None:
-        image = sending.image
-        header = self._encoder.update_header(index, WireRect(*band))
-        at = Rect(sending.frame.x + band.x, sending.frame.y + band.y, band.width, band.height)
-        if sending.direct:
-            sending.lent = True
-            self._stream.send_image(header, image, at.y * image.stride, band.area * 4)
-        else:
-            pixels = memoryview(self._buffer)[: band.area * 4]
-            self._screens.read_xrgb(image.id, at, pixels)
-            self._stream.send([header, pixels])
-
     def _stop_sending(self, state: _Scanout) -> None:
         if state.sending is None:
             return
-        sending, state.sending = state.sending, None
-        if sending.lent:
-            self._stream.lend(sending.image.id)
-        else:
-            self._screens.release(sending.image.id)
+        state.sending.finish()
+        state.sending = None
         # A frame that waited for this image may be out now; not from here, where we may be in the middle of one.
         self._loop.call_soon(self._screens.publish)

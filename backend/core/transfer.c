@@ -1,5 +1,6 @@
 /* Backing memory of resources and TRANSFER_TO_HOST_2D (virtio 1.3, 5.7.6.8). */
 #include "vg_internal.h"
+#include "vg_copy.h"
 
 #include <errno.h>
 #include <linux/virtio_gpu.h>
@@ -110,7 +111,19 @@ static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
 struct copy {
     struct vg_device *dev;
     uint64_t piece; /* bytes since the last turn */
+    bool stream;    /* past the caches */
 };
+
+static struct copy copy_begin(struct vg_device *dev, uint64_t bytes)
+{
+    return (struct copy){.dev = dev, .stream = bytes >= VG_STREAM_FROM};
+}
+
+static void copy_end(const struct copy *copy)
+{
+    if (copy->stream)
+        vg_copy_stream_end();
+}
 
 static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64_t len)
 {
@@ -119,7 +132,10 @@ static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64
 
         if (part > len)
             part = len;
-        memcpy(dst, src, part);
+        if (copy->stream)
+            vg_copy_stream(dst, src, part);
+        else
+            memcpy(dst, src, part);
         dst += part;
         src += part;
         len -= part;
@@ -175,14 +191,15 @@ void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint3
 {
     uint64_t at = (uint64_t)rect.y * stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
     uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
-    struct copy copy = {dev, 0};
+    struct copy copy = copy_begin(dev, bytes * rect.height);
 
     if (bytes == stride) {
-        copy_run(&copy, dst + at, src + at, bytes * rect.height);
-        return;
+        bytes *= rect.height;
+        rect.height = 1;
     }
     for (uint32_t row = 0; row < rect.height; row++, at += stride)
         copy_run(&copy, dst + at, src + at, bytes);
+    copy_end(&copy);
 }
 
 /* ---- the command --------------------------------------------------------------------------------------------- */
@@ -199,14 +216,15 @@ static void transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rec
 {
     uint8_t *dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
     uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
-    struct copy copy = {dev, 0};
+    struct copy copy = copy_begin(dev, bytes * rect.height);
 
     if (bytes == res->stride) {
-        copy_backing(&copy, &res->backing, dst, offset, bytes * rect.height);
-        return;
+        bytes *= rect.height;
+        rect.height = 1;
     }
     for (uint32_t row = 0; row < rect.height; row++, dst += res->stride, offset += res->stride)
         copy_backing(&copy, &res->backing, dst, offset, bytes);
+    copy_end(&copy);
 }
 
 uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,

@@ -230,7 +230,7 @@ async def test_cursor_show_move_hide(arrow: bytes) -> None:
             assert (kit.display.cursors[0].hot_x, kit.display.cursors[0].hot_y) == (5, 6)
             # As Linux does it: MOVE_CURSOR names the resource; with none, the cursor would go.
             await kit.gpu.cursor.submit(MoveCursor(0, 30, 40, cursor).encode(), 0)
-            await viewer.wait(lambda v: v.positions[0] == (30, 40))
+            await viewer.wait(lambda v: v.positions.get(0) == (30, 40))
             await kit.display.wait_until(lambda d: (d.cursors[0].x, d.cursors[0].y) == (30, 40))
             assert kit.display.cursors[0].visible
             await kit.gpu.update_cursor(0)
