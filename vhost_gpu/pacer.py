@@ -30,6 +30,14 @@ class Pacer:
         self._sending_at = 0
         self._timer: asyncio.TimerHandle | None = None
         self._asked = False
+        self.commands_ns = 0
+        """Nanoseconds that commands have taken."""
+        self.screens_ns = 0
+        """Nanoseconds that the work for screens has taken."""
+
+    def note_commands(self, took_ns: int) -> None:
+        """Commands have taken so long."""
+        self.commands_ns += took_ns
 
     def ask(self) -> None:
         """Commands have been served, and there may be news: runs the work, at once or after the rest."""
@@ -40,10 +48,12 @@ class Pacer:
         elif self._timer is None:
             self._timer = self._loop.call_later(rest / 1e9, self._tell)
 
-    def offer(self, send: Callable[[], None]) -> None:
-        """Sends pixels unless that would take too much time from commands: the caller will offer it again."""
-        if not self._asked or time.monotonic_ns() >= self._sending_at:
+    def offer(self, send: Callable[[], None]) -> bool:
+        """Sends pixels unless that would take too much time from commands: then it is to be offered again."""
+        welcome = not self._asked or time.monotonic_ns() >= self._sending_at
+        if welcome:
             self._sending_at = self._run(send, SENDING_REST)
+        return welcome
 
     def close(self) -> None:
         """Forgets what was asked for."""
@@ -61,4 +71,5 @@ class Pacer:
         start = time.monotonic_ns()
         work()
         end = time.monotonic_ns()
+        self.screens_ns += end - start
         return end + min(rest * (end - start), MAX_REST_NS)

@@ -58,7 +58,7 @@ class Session:
         self.device = Device(config.max_outputs, config.max_hostmem, self._displays)
         self.device.set_polling(config.poll_us)
         self._news = Pacer(self._loop, self._publish)
-        pumps = tuple(QueuePump(self._loop, self.device, queue, self.publish) for queue in self.device.queues)
+        pumps = tuple(QueuePump(self._loop, self.device, queue, self._served) for queue in self.device.queues)
         self.handler = VhostUserHandler(self.device, pumps, self)
         self._display: VmmDisplay | None = None
         self._viewers: set[ViewerSink] = set()
@@ -95,10 +95,15 @@ class Session:
         self._control.send_viewers(len(self._viewers))
         sink.start()
 
+    def _served(self, took_ns: int) -> None:
+        """A turn of a queue has ended: the loop's sign of life, too."""
+        self._news.note_commands(took_ns)
+        self.publish()
+
     # ---- SessionHooks
 
     def publish(self) -> None:
-        """Brings news to the sinks. Called at the end of each turn of a queue, so it is the loop's sign of life too."""
+        """Brings news to the sinks, soon."""
         lib.vg_hang_pat()
         self._news.ask()
 

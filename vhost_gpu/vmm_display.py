@@ -20,8 +20,9 @@ from protocol.errors import PeerError
 from protocol.virtio_gpu import DisplayOne
 from vhost_gpu.display_requests import DisplayRequests
 from vhost_gpu.display_stream import COPIED_MESSAGE, MAX_HOLD_SECONDS, DisplayStream
+from vhost_gpu.frame_rate import FrameRate
 from vhost_gpu.frame_sending import FrameSending
-from vhost_gpu.pacer import Pacer
+from vhost_gpu.pacer import MAX_REST_NS, Pacer
 
 _READ_SIZE = 4096
 _TURN_NS = 300_000
@@ -81,6 +82,8 @@ class VmmDisplay:
         self._broken_peer = False
         connection.setblocking(False)
         self._stream = DisplayStream(loop, connection, screens)
+        self._rate = FrameRate(pacer)
+        self._waiting: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins. The VMM may have closed its end already: ``on_closed`` is called in here then."""
@@ -101,6 +104,7 @@ class VmmDisplay:
         for scanout in self._scanouts:
             self._stop_sending(scanout)
         self._stream.close()
+        self._end_wait()
         self._requests.close()
         self._on_closed(self)
 
@@ -288,6 +292,8 @@ class VmmDisplay:
         if frame.generation != state.generation:
             self._send_mode(index, state, frame)
             return True
+        if self._must_wait():
+            return False
         state.dirty = False
         rects = [rect for rect in map(self._clipper(index), state.damage.take()) if rect is not None]
         if not frame.resource_id or not rects:
@@ -295,7 +301,28 @@ class VmmDisplay:
         now = self._loop.time()
         state.sending = FrameSending(self._screens, self._stream, self._encoder, index, frame, rects, now)
         state.sequence = frame.sequence
+        self._rate.begin(sum(rect.area for rect in rects) * 4)
         return True
+
+    def _must_wait(self) -> bool:
+        wait = self._rate.wait_ns
+        if wait > 0:
+            self._wait(wait)
+        return wait > 0
+
+    def _wait(self, wait_ns: int) -> None:
+        if self._waiting is None:
+            self._waiting = self._loop.call_later(wait_ns / 1e9, self._wait_is_over)
+
+    def _end_wait(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _wait_is_over(self) -> None:
+        self._end_wait()
+        if not self._pacer.offer(self._pump):
+            self._wait(MAX_REST_NS)
 
     def _clipper(self, index: int) -> Callable[[Rect], Rect | None]:
         width, height = self._encoder.size(index)

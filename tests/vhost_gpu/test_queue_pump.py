@@ -151,7 +151,7 @@ class BusyQueue:
 async def test_kicks_do_not_multiply_the_turns() -> None:
     loop = asyncio.get_running_loop()
     queue: Any = BusyQueue()
-    pump = QueuePump(loop, None, queue, lambda: None)  # type: ignore[arg-type]
+    pump = QueuePump(loop, None, queue, lambda _took: None)  # type: ignore[arg-type]
     pump.refresh()
     rounds = 200
     for _ in range(rounds):
