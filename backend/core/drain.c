@@ -13,6 +13,7 @@
 
 #define COST_PER_CLOCK 8     /* commands between two looks at the clock */
 #define PIXELS_PER_COST 8192 /* a transfer of so many pixels counts as one more command */
+#define MANY_DONE 8u         /* completions that are worth an interrupt of their own */
 #define CURSOR_BURST 16      /* cursor commands served in one vg_poll_cursor */
 
 #define FOR_CALLER 0 /* no response type: the command is not answered here */
@@ -244,7 +245,8 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
             cost = 0;
             if (vg_ring_publish(dev, queue) < 0)
                 return VG_DRAIN_BROKEN;
-            vg_ring_notify(dev, queue); /* the guest goes on with what is done while the rest is being done */
+            if (queue->unsignalled >= MANY_DONE) /* the guest goes on with these while the rest is being done */
+                vg_ring_notify(dev, queue);
             if (vg_now_ns() - start >= budget_ns)
                 return VG_DRAIN_AGAIN;
         }
