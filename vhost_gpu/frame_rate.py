@@ -12,6 +12,8 @@ from vhost_gpu.pacer import Pacer
 
 SCREEN_INTERVAL_NS = 16_000_000
 """A little less than a screen at 60 Hz shows a frame for."""
+MANY_NEWS = 8
+"""A guest with so much news between two frames draws far more than a screen shows: every other frame is enough."""
 SHORTEST_INTERVAL_NS = 500_000
 """Nobody sees what comes sooner; it adds up to one frame."""
 BYTES_PER_SECOND = 200_000_000
@@ -34,10 +36,16 @@ class FrameRate:
         self._interval = 0
         """Since the last frame began, for a guest that does not wait for the device."""
         self._begun = self._commands = self._screens = 0
+        self._news = 0
+
+    def note_news(self) -> None:
+        """The guest has drawn something."""
+        self._news += 1
 
     def begin(self, size: int) -> None:
         """A frame begins, of so many bytes."""
         self._begun = time.monotonic_ns()
+        self._news = 0
         interval = min(size * 1_000_000_000 // BYTES_PER_SECOND, SCREEN_INTERVAL_NS)
         self._interval = max(interval, SHORTEST_INTERVAL_NS)
         self._commands, self._screens = self._pacer.commands_ns, self._pacer.screens_ns
@@ -48,9 +56,10 @@ class FrameRate:
         elapsed = time.monotonic_ns() - self._begun
         if elapsed < SHORTEST_INTERVAL_NS:
             return min(self._interval, SHORTEST_INTERVAL_NS) - elapsed
+        interval = self._interval * 2 if self._news >= MANY_NEWS else self._interval
         window = elapsed - (self._pacer.screens_ns - self._screens)
         if window < LEAST_WINDOW_NS:
-            return min(self._interval - elapsed, LEAST_WINDOW_NS - window)
+            return min(interval - elapsed, LEAST_WINDOW_NS - window)
         if self._pacer.commands_ns - self._commands >= DEVICE_BOUND * window:
             return 0
-        return self._interval - elapsed
+        return interval - elapsed

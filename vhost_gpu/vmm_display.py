@@ -170,6 +170,7 @@ class VmmDisplay:
             state = self._scanouts[scanout]
             state.dirty = True
             state.damage.update(damage)
+            self._rate.note_news()
             self._pump()
 
     def cursor_changed(self, scanout: int) -> None:

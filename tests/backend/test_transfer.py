@@ -184,3 +184,14 @@ def test_large_copies_come_whole(device: Device) -> None:
     assert device.read(1, (0, 0, 1000, 1000)) == device.ram[:4_000_000]
     assert device.transfer(1, (1, 0, 999, 1000), 4) == OK
     assert device.read(1, (0, 0, 1000, 1000)) == device.ram[:4_000_000]
+
+
+@pytest.mark.parametrize("rect", [(0, 0, 640, 480), (1, 0, 639, 480), (3, 7, 600, 450)], ids=str)
+@pytest.mark.parametrize("offset", [0, 4, 52, 1])
+def test_large_rectangles_wherever_they_begin(device: Device, rect: Rect, offset: int) -> None:
+    """They are copied another way than small ones, which cares for alignment."""
+    device.create(1, 640, 480)
+    device.attach(1, (RAM_GPA + 100, 333_333), (RAM_GPA + 1_000_001, RAM_SIZE - 1_000_001))
+    memory = device.ram[100:333_433] + device.ram[1_000_001:]
+    assert device.transfer(1, rect, offset) == OK
+    assert device.read(1, rect) == expected(memory, 2560, rect, offset)

@@ -71,3 +71,17 @@ async def test_small_frames_follow_each_other_sooner(clock: Clock, pacer: Pacer)
     assert rate.wait_ns == frame_rate.SHORTEST_INTERVAL_NS
     clock.now += frame_rate.SHORTEST_INTERVAL_NS
     assert rate.wait_ns <= 0
+
+
+async def test_a_guest_that_draws_far_more_than_can_be_shown_gets_half_a_screens_rate(
+    clock: Clock, pacer: Pacer
+) -> None:
+    rate = FrameRate(pacer)
+    rate.begin(SCREEN)
+    for _ in range(frame_rate.MANY_NEWS):
+        rate.note_news()
+    clock.now += 16 * MS
+    assert rate.wait_ns == 16 * MS
+    rate.begin(SCREEN)
+    clock.now += 16 * MS
+    assert rate.wait_ns <= 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from protocol.virtio_gpu import CURSOR_SIDE, Format, MoveCursor, UpdateCursor
@@ -40,16 +40,16 @@ def _paced(guest: BenchGuest, operations: list[tuple[Prepared, ...]], seconds: f
 
 
 @contextmanager
-def full_frames(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float) -> Iterator[None]:
+def full_frames(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float) -> Iterator[Future[Run]]:
     """The control queue is busy meanwhile, for ``seconds`` at most: a back-end may look at nothing else until then.
 
-    Raises BenchError on leaving when that failed.
+    Yields what will be the run. Raises BenchError on leaving when that failed.
     """
     stop = Stop()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(guest.control.run, [operation], depth=_DEPTH, seconds=seconds, stop=stop)
         try:
-            yield
+            yield running
         finally:
             stop.set()
         running.result()

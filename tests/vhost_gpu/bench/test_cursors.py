@@ -1,5 +1,7 @@
 """The cursor queue, measured."""
 
+from concurrent.futures import wait
+
 import pytest
 
 from tests.vhost_gpu.bench.benchkit import OURS, THEIRS, figures
@@ -25,6 +27,6 @@ def test_frames_in_the_background_that_fail_are_reported():
         Target.start(OURS) as target,
         BenchGuest.open(target) as guest,
         pytest.raises(BenchError, match="ERR_INVALID_RESOURCE_ID"),
-        full_frames(guest, FLUSH_OF_NOTHING, seconds=0.01),
+        full_frames(guest, FLUSH_OF_NOTHING, seconds=0.01) as running,
     ):
-        pass
+        wait([running])

@@ -1,0 +1,78 @@
+"""Bounded polling: commands that come soon after each other are found with a kick and without; others by kick only."""
+
+import threading
+
+import pytest
+
+from backend._core import lib
+from tests.backend.ringkit import FEATURES, KINDS, OK, Kit, flush, move_cursor
+
+IDLE = lib.VG_DRAIN_IDLE
+ROUNDS = 300
+
+
+@pytest.fixture(params=KINDS)
+def kit(request):
+    with Kit(features=FEATURES | KINDS[request.param], ram_size=1 << 22) as kit:
+        lib.vg_set_poll_us(kit.core, 50)
+        kit.make_resource(1, 8, 8)
+        yield kit
+
+
+def answered(ring, chain):
+    return int.from_bytes(ring.reply(chain)[:4], "little") == OK
+
+
+def make_eager(kit):
+    """Commands in such a row that the ring is polled after them, unless the machine is very slow."""
+    for _ in range(20):
+        kit.control.send(flush(1, 8, 8))
+        assert kit.control.drain() == IDLE
+        kit.control.take_used()
+
+
+@pytest.mark.parametrize("poll_us", [0, 50, 1_000_000])
+def test_every_command_is_answered_whatever_the_setting(kit, poll_us):
+    """A setting past the limit is the limit: the drain comes back."""
+    lib.vg_set_poll_us(kit.core, poll_us)
+    for _ in range(ROUNDS):
+        chain = kit.control.send(flush(1, 8, 8))
+        assert kit.control.drain() == IDLE
+        assert [head for head, _ in kit.control.take_used()] == [chain.head]
+        assert answered(kit.control, chain)
+
+
+def test_a_guest_that_kicks_when_asked_to_loses_nothing(kit):
+    """The guest on its own thread: it kicks only where the ring asks for it, and waits for the answer."""
+    ring, kicked, done = kit.control, threading.Semaphore(0), []
+
+    def guest():
+        for _ in range(ROUNDS):
+            ring.send(flush(1, 8, 8), indirect=True)
+            if ring.kick_wanted():
+                kicked.release()
+            while not (used := ring.take_used()):
+                pass
+            done.extend(used)
+
+    thread = threading.Thread(target=guest, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if kicked.acquire(timeout=0.05):
+            assert ring.drain() == IDLE
+    assert len(done) == ROUNDS
+
+
+def test_notifications_are_on_when_the_polling_is_over(kit):
+    make_eager(kit)
+    kit.control.send(flush(1, 8, 8), indirect=True)
+    assert kit.control.kick_wanted()
+
+
+def test_the_cursor_queue_does_not_wait_for_it(kit):
+    make_eager(kit)
+    chain = kit.cursor.send(move_cursor(0, 3, 4))
+    kit.control.send(flush(1, 8, 8))
+    assert kit.control.drain() == IDLE
+    kit.cursor.drain()
+    assert [head for head, _ in kit.cursor.take_used()] == [chain.head]
