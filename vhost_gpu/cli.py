@@ -46,8 +46,6 @@ def parse(arguments: Sequence[str]) -> Options:
     from vhost_gpu.options import Options
 
     chosen = _parser().parse_args(arguments)
-    if chosen.virgl or chosen.render_node is not None:
-        raise ConfigError("--virgl and --render-node: 3D acceleration is not supported yet")
     if chosen.fd is not None and chosen.socket_path is not None:
         raise ConfigError("--socket-path and --fd exclude each other")
     return Options(
@@ -60,6 +58,8 @@ def parse(arguments: Sequence[str]) -> Options:
         poll_us=chosen.poll_us,
         log_level=chosen.log_level,
         log_format=chosen.log_format,
+        virgl=chosen.virgl,
+        render_node=chosen.render_node,
     )
 
 
@@ -100,10 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         default=MAX_POLL_US,
         help="look for commands that follow each other for so many microseconds before sleeping, 0 to 50 (%(default)s)",
     )
+    add("--virgl", action="store_true", help="3D for the guest, through virglrenderer")
+    add(
+        "--render-node",
+        metavar="PATH",
+        type=_device,
+        help="GPU to render with, say /dev/dri/renderD128 (the first that works, else software)",
+    )
     add("--log-level", choices=_LEVELS, default="info", help="what is logged (%(default)s)")
     add("--log-format", choices=_FORMATS, default="auto", help="auto: for journald where standard error is its")
-    add("--virgl", action="store_true", help=argparse.SUPPRESS)
-    add("--render-node", metavar="PATH", help=argparse.SUPPRESS)
     add("--version", action="version", version=f"vhost-gpu {__version__}")
     return parser
 
@@ -115,6 +120,14 @@ def _path(text: str) -> str:
         raise ArgumentTypeError("the path is empty")
     if "\0" in text or len(text.encode(errors="surrogateescape")) > 107 - len(".lock"):
         raise ArgumentTypeError(f"too long for a Unix socket (at most 102 bytes): {text}")
+    return text
+
+
+def _device(text: str) -> str:
+    from argparse import ArgumentTypeError
+
+    if not text or "\0" in text:
+        raise ArgumentTypeError("the path is empty" if not text else "not a path")
     return text
 
 

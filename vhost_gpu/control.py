@@ -331,6 +331,8 @@ class SessionConfig:
     poll_us: int  # microseconds
     log_level: str  # debug, info, warning, error
     log_format: str = "auto"  # auto, text, journal
+    virgl: bool = False  # 3D through virglrenderer
+    render_node: str | None = None  # of the GPU that renders; None: the first that works, else software
 
     def to_fields(self) -> Message:
         return {
@@ -341,6 +343,8 @@ class SessionConfig:
             "poll_us": self.poll_us,
             "log_level": self.log_level,
             "log_format": self.log_format,
+            "virgl": self.virgl,
+            "render_node": self.render_node,
         }
 
     @classmethod
@@ -357,6 +361,8 @@ class SessionConfig:
             poll_us=field(message, "poll_us", int),
             log_level=field(message, "log_level", str),
             log_format=field(message, "log_format", str),
+            virgl=field(message, "virgl", bool),
+            render_node=None if message.get("render_node") is None else field(message, "render_node", str),
         )
 
 

@@ -23,6 +23,8 @@ class Options:
     poll_us: int = MAX_POLL_US
     log_level: str = "info"
     log_format: str = "auto"
+    virgl: bool = False
+    render_node: str | None = None  # None: the first that works, else software
 
     def session_config(self, name: str) -> SessionConfig:
         """What ``start`` tells the session of this name."""
@@ -34,4 +36,6 @@ class Options:
             poll_us=self.poll_us,
             log_level=self.log_level,
             log_format=self.log_format,
+            virgl=self.virgl,
+            render_node=self.render_node,
         )

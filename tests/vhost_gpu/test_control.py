@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,7 @@ from vhost_gpu.control import (
 )
 
 CONFIG = SessionConfig("session-1", 2, (1280, 800), 256 << 20, 50, "info")
+CONFIG_3D = replace(CONFIG, virgl=True, render_node="/dev/dri/renderD128")
 
 
 class End:
@@ -70,6 +72,7 @@ async def test_start_carries_config_and_connection(ends):
     os.close(writer)
     message, fds = await session.received.get()
     assert SessionConfig.from_message(message) == CONFIG
+    assert SessionConfig.from_message({"type": "start", **CONFIG_3D.to_fields()}) == CONFIG_3D
     os.write(fds[0], b"x")
     assert os.read(reader, 1) == b"x"
     assert not os.get_inheritable(fds[0])

@@ -10,3 +10,10 @@ def test_session_config():
     config = options.session_config("session-7")
     assert (config.name, config.max_outputs, config.resolution) == ("session-7", 3, (64, 48))
     assert (config.max_hostmem, config.poll_us, config.log_level, config.log_format) == (5, 7, "error", "journal")
+
+
+def test_session_config_of_3d():
+    config = Options(virgl=True, render_node="/dev/dri/renderD129").session_config("session-1")
+    assert (config.virgl, config.render_node) == (True, "/dev/dri/renderD129")
+    config = Options().session_config("session-1")
+    assert (config.virgl, config.render_node) == (False, None)
