@@ -34,7 +34,6 @@ _RECT = struct.Struct("<IIII")
 _DISPLAY_ONE = struct.Struct("<IIIIII")
 _EDID = struct.Struct("<II1024s")
 _ENTRY = struct.Struct("<QII")
-_CAPSET_INFO = struct.Struct("<IIII")
 _CONFIG = struct.Struct("<IIII")
 DISPLAY_INFO_SIZE = MAX_SCANOUTS * _DISPLAY_ONE.size
 """Bytes of the modes in struct virtio_gpu_resp_display_info."""
@@ -45,13 +44,18 @@ Data = bytes | bytearray | memoryview
 
 
 class Feature(IntEnum):
-    """Bit numbers of the device's own features."""
+    """VIRTIO_GPU_F_*: bit numbers of the device's own features."""
 
     VIRGL = 0
+    """The 3D commands and capability sets."""
     EDID = 1
+    """GET_EDID."""
     RESOURCE_UUID = 2
+    """RESOURCE_ASSIGN_UUID."""
     RESOURCE_BLOB = 3
+    """RESOURCE_CREATE_BLOB and SET_SCANOUT_BLOB."""
     CONTEXT_INIT = 4
+    """CTX_CREATE's context_init, and timelines inside a context (`HeaderFlag.INFO_RING_IDX`)."""
 
 
 class CommandType(IntEnum):
@@ -120,7 +124,9 @@ class HeaderFlag(IntFlag):
     """VIRTIO_GPU_FLAG_*: bits of a header's flags."""
 
     FENCE = 1
+    """The response comes when the work is done, and carries fence_id."""
     INFO_RING_IDX = 2
+    """The fence belongs to the timeline ring_idx of the context; needs CONTEXT_INIT."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +209,7 @@ class Command:
         return self._BODY.pack(*(getattr(self, name) for name in self.__slots__))
 
 
-class _RectCommand(Command):
+class RectCommand(Command):
     """A request whose struct begins with a rectangle."""
 
     __slots__: ClassVar[tuple[str, ...]] = ()
@@ -265,7 +271,7 @@ class ResourceUnref(Command):
 
 
 @dataclass(frozen=True, slots=True)
-class SetScanout(_RectCommand):
+class SetScanout(RectCommand):
     """struct virtio_gpu_set_scanout."""
 
     _TYPE = CommandType.SET_SCANOUT
@@ -279,7 +285,7 @@ class SetScanout(_RectCommand):
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceFlush(_RectCommand):
+class ResourceFlush(RectCommand):
     """struct virtio_gpu_resource_flush."""
 
     _TYPE = CommandType.RESOURCE_FLUSH
@@ -291,7 +297,7 @@ class ResourceFlush(_RectCommand):
 
 
 @dataclass(frozen=True, slots=True)
-class TransferToHost2d(_RectCommand):
+class TransferToHost2d(RectCommand):
     """struct virtio_gpu_transfer_to_host_2d."""
 
     _TYPE = CommandType.TRANSFER_TO_HOST_2D
@@ -397,7 +403,7 @@ class GetCapset(Command):
     _TYPE = CommandType.GET_CAPSET
     _BODY = struct.Struct("<II")
     capset_id: int
-    """Which capability set."""
+    """Which capability set: a `protocol.virtio_gpu_3d.Capset`."""
     capset_version: int
     """Which version of it."""
 
@@ -438,7 +444,10 @@ _COMMANDS: dict[int, type[Command]] = {
 
 
 def decode_command(data: Data) -> Command:
-    """A whole request with its header. PeerError when it is shorter than its struct; `Unknown` for other types."""
+    """A whole request with its header. PeerError when it is shorter than its struct; `Unknown` for other types.
+
+    The 3D and blob commands are `protocol.virtio_gpu_3d.decode_any_command`'s.
+    """
     kind = ControlHeader.decode(data).type
     command = _COMMANDS.get(kind)
     return command.decode(data) if command else Unknown(kind)
@@ -507,22 +516,6 @@ def parse_edid(payload: Data) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class CapsetInfo:
-    """struct virtio_gpu_resp_capset_info after its header."""
-
-    capset_id: int
-    """Which capability set."""
-    capset_max_version: int
-    """Its newest version."""
-    capset_max_size: int
-    """Its bytes."""
-
-    def encode(self) -> bytes:
-        """16 bytes, padding zero."""
-        return _CAPSET_INFO.pack(self.capset_id, self.capset_max_version, self.capset_max_size, 0)
-
-
-@dataclass(frozen=True, slots=True)
 class Response:
     """A response as the guest gets it."""
 
@@ -542,17 +535,17 @@ class Response:
 
     def display_info(self) -> tuple[DisplayOne, ...]:
         """The modes of an OK_DISPLAY_INFO. PeerError when it is something else."""
-        self._expect(ResponseType.OK_DISPLAY_INFO)
-        return parse_display_info(self.payload)
+        return parse_display_info(self.expect(ResponseType.OK_DISPLAY_INFO))
 
     def edid(self) -> bytes:
         """The EDID of an OK_EDID. PeerError when it is something else."""
-        self._expect(ResponseType.OK_EDID)
-        return parse_edid(self.payload)
+        return parse_edid(self.expect(ResponseType.OK_EDID))
 
-    def _expect(self, kind: ResponseType) -> None:
+    def expect(self, kind: ResponseType) -> bytes:
+        """The payload of a response of this type. PeerError when it is of another one."""
         if self.header.type != kind:
             raise PeerError(f"response {self.header.type:#x} where {kind.name} belongs")
+        return self.payload
 
 
 @dataclass(frozen=True, slots=True)
