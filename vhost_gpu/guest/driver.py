@@ -50,6 +50,7 @@ F_IN_ORDER = 1 << 35
 F_RING_RESET = 1 << 40
 LINUX_FEATURES = 1 << Feature.EDID | F_INDIRECT_DESC | F_EVENT_IDX | F_VERSION_1 | F_RING_RESET
 """What Linux's driver acknowledges under QEMU 10; ``| F_RING_PACKED`` with ``packed=on``, ``| F_IN_ORDER`` if newer."""
+_OPTIONAL = 1 << Feature.VIRGL | 1 << Feature.RESOURCE_UUID | 1 << Feature.RESOURCE_BLOB | 1 << Feature.CONTEXT_INIT
 PLAIN_FEATURES = 1 << Feature.EDID | F_VERSION_1
 """The least that a driver may acknowledge and still ask for the EDID."""
 
@@ -96,7 +97,8 @@ class GuestGpu:
     def __init__(self, vmm: VmmConnection, features: int = LINUX_FEATURES) -> None:
         """Takes over a negotiated connection; nothing is sent before :meth:`start`."""
         self.vmm = vmm
-        self.features = features
+        self.features = features & (vmm.features | ~_OPTIONAL)
+        """What is acknowledged: no 3D that the device does not have."""
         self.memory = vmm.memory
         acked = vmm.order.acknowledged(features, vmm.features)
         self.queues = [_make_queue(self.memory, size, acked) for size in vmm.options.queue_sizes]
@@ -204,17 +206,30 @@ class GuestGpu:
         *,
         reply_size: int = HEADER_SIZE,
         fence: int | None = None,
+        ctx: int = 0,
+        ring: int | None = None,
         queue: CommandQueue | None = None,
         cuts: Sequence[int] = (),
         reply_cuts: Sequence[int] = (),
     ) -> Response:
         """Sends a command, or any bytes, and returns the response. ``fence``: asks for it, checks that it comes back.
 
-        ``cuts`` and ``reply_cuts``: how request and reply are split into descriptors. Raises GuestError, DeviceFault.
+        ``ctx``: the context that the command is for; ``ring``: the context's timeline that the fence is on, none for
+        the device's own. ``cuts`` and ``reply_cuts``: how request and reply are split into descriptors. Raises
+        GuestError, DeviceFault.
         """
-        future = self.post(command, reply_size=reply_size, fence=fence, queue=queue, cuts=cuts, reply_cuts=reply_cuts)
+        future = self.post(
+            command,
+            reply_size=reply_size,
+            fence=fence,
+            ctx=ctx,
+            ring=ring,
+            queue=queue,
+            cuts=cuts,
+            reply_cuts=reply_cuts,
+        )
         self.kick()
-        return _checked(await future, _name(command), fence)
+        return checked(await future, _name(command), fence)
 
     def post(
         self,
@@ -222,15 +237,14 @@ class GuestGpu:
         *,
         reply_size: int = HEADER_SIZE,
         fence: int | None = None,
+        ctx: int = 0,
+        ring: int | None = None,
         queue: CommandQueue | None = None,
         cuts: Sequence[int] = (),
         reply_cuts: Sequence[int] = (),
     ) -> asyncio.Future[bytes]:
-        """Queues a command without a kick; the future gives the reply's bytes, unchecked."""
-        if isinstance(command, Command):
-            data = command.encode() if fence is None else command.encode(HeaderFlag.FENCE, fence)
-        else:
-            data = command
+        """Queues a command without a kick; the future gives the reply's bytes, for :func:`checked`."""
+        data = _encode(command, fence, ctx, ring) if isinstance(command, Command) else command
         return (queue or self.control).post(data, reply_size, cuts=cuts, reply_cuts=reply_cuts)
 
     async def batch(self, commands: Iterable[Command], *, fenced: bool = False) -> list[Response]:
@@ -241,7 +255,7 @@ class GuestGpu:
         self.kick()
         replies = await asyncio.gather(*futures)
         return [
-            _checked(reply, _name(command), fence) for reply, command, fence in zip(replies, todo, fences, strict=True)
+            checked(reply, _name(command), fence) for reply, command, fence in zip(replies, todo, fences, strict=True)
         ]
 
     def kick(self) -> None:
@@ -325,7 +339,13 @@ def _name(command: Command | bytes) -> str:
     return type(command).__name__ if isinstance(command, Command) else "the request"
 
 
-def _checked(reply: bytes, name: str, fence: int | None) -> Response:
+def _encode(command: Command, fence: int | None, ctx: int, ring: int | None) -> bytes:
+    flags = (0 if fence is None else HeaderFlag.FENCE) | (0 if ring is None else HeaderFlag.INFO_RING_IDX)
+    return command.encode(flags, fence or 0, ctx, ring or 0)
+
+
+def checked(reply: bytes, name: str, fence: int | None = None) -> Response:
+    """A reply's bytes as a response. Raises DeviceFault when it is none or not the fence's, GuestError for an error."""
     if len(reply) < HEADER_SIZE:
         raise DeviceFault(f"{name} was answered with {len(reply)} bytes")
     response = Response.decode(reply)

@@ -8,7 +8,7 @@ from protocol.virtio_gpu import Format, GetDisplayInfo, Rect, ResourceCreate2d, 
 from tests.vhost_gpu.guestkit import DEVICES, guest_on, open_fds, own_device
 from vhost_gpu.guest.command_queue import DeviceStopped
 from vhost_gpu.guest.display import VmmDisplay, plain_edid
-from vhost_gpu.guest.driver import LINUX_FEATURES, PLAIN_FEATURES, DeviceFault, GuestError, _checked
+from vhost_gpu.guest.driver import LINUX_FEATURES, PLAIN_FEATURES, DeviceFault, GuestError, checked
 from vhost_gpu.guest.framebuffer import Framebuffer
 from vhost_gpu.guest.memory import MIB, PAGE, GuestMemory, pc_layout, split_regions
 from vhost_gpu.guest.orders import ORDER_NAMES
@@ -47,7 +47,7 @@ async def test_any_number_in_flight_with_any_ring_features(device, features):
         replies = [gpu.post(ResourceCreate2d(i, 2, 4, 4), fence=fence) for i, fence in enumerate(fences, 1)]
         gpu.kick()
         for reply, fence in zip(await asyncio.gather(*replies), fences, strict=True):
-            assert _checked(reply, "create", fence).header.type == ResponseType.OK_NODATA
+            assert checked(reply, "create", fence).header.type == ResponseType.OK_NODATA
 
 
 @pytest.mark.parametrize("cuts", [(24,), (1, 22, 1, 9), (39,)])
@@ -186,8 +186,8 @@ async def test_nothing_leaks():
 
 def test_broken_replies_are_the_devices_fault():
     with pytest.raises(DeviceFault, match="3 bytes"):
-        _checked(b"abc", "it", None)
+        checked(b"abc", "it", None)
     with pytest.raises(DeviceFault, match="fence 4"):
-        _checked(b"\0\x11".ljust(24, b"\0"), "it", 4)
+        checked(b"\0\x11".ljust(24, b"\0"), "it", 4)
     with pytest.raises(GuestError, match="0x12ff"):
-        _checked(b"\xff\x12".ljust(24, b"\0"), "it", None)
+        checked(b"\xff\x12".ljust(24, b"\0"), "it", None)
