@@ -14,6 +14,7 @@ from vhost_gpu.bench._loop import ffi, lib
 from vhost_gpu.bench.model import BenchError
 from vhost_gpu.guest.memory import PAGE, GuestMemory
 from vhost_gpu.guest.packed_ring import PackedRing, Ring
+from vhost_gpu.guest.ring import Segment
 
 if TYPE_CHECKING:
     from vhost_gpu.bench._loop import CData
@@ -30,11 +31,16 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A command as it will be sent: at most 64 bytes, room for the reply (0: none), the answer that is no error."""
+    """A command as it will be sent: at most 64 bytes, room for the reply (0: none), the answer that is no error.
+
+    ``payload``: what follows the request, from where it lies in guest memory. It wants a ring with indirect
+    descriptors. A request with HeaderFlag.FENCE is given a new fence id each time, and its reply must have that.
+    """
 
     request: bytes
     reply_length: int = HEADER_SIZE
     expect: int = ResponseType.OK_NODATA
+    payload: Segment | None = None
 
 
 def prepare(
@@ -46,12 +52,16 @@ def prepare(
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a run went. ``latencies``: nanoseconds of each operation, at most 2^20 of them, sorted."""
+    """How a run went. ``latencies``: nanoseconds of each operation, at most 2^20 of them, sorted.
+
+    ``batches``: looks at the ring that found completions, each of which asks for one interrupt at most.
+    """
 
     operations: int
     commands: int
     kicks: int
     interrupts: int
+    batches: int
     seconds: float
     latencies: list[int] = field(repr=False)
 
@@ -151,6 +161,7 @@ class QueueLoop:
             result.commands,
             result.kicks,
             result.interrupts,
+            result.batches,
             result.ns / 1e9,
             sorted(ffi.unpack(latencies, result.latencies)),
         )
@@ -167,14 +178,18 @@ def _commands(operations: Sequence[Sequence[Prepared]]) -> CData:
         into.length = len(command.request)
         into.reply_length = command.reply_length
         into.expect = command.expect
+        if command.payload is not None:
+            into.payload_gpa, into.payload_length = command.payload.gpa, command.payload.length
     return commands
 
 
 def _check(error: int, result: CData) -> None:
     if error == -errno.EINVAL:
-        raise ValueError("that many commands do not fit the queue")
+        raise ValueError("these commands, or that many, do not fit the queue")
     if error:
         raise BenchError(_ENDS.get(-error, os.strerror(-error)))
+    if result.lost_fences:
+        raise BenchError(f"{result.lost_fences} of {result.commands} commands came back without their fences")
     if result.errors:
         raise BenchError(
             f"{result.errors} of {result.commands} commands failed, the first with {_type_name(result.error_type)}"

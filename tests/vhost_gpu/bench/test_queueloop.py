@@ -12,6 +12,7 @@ from protocol.virtio_gpu import (
     HEADER_SIZE,
     ControlHeader,
     GetEdid,
+    HeaderFlag,
     MoveCursor,
     Rect,
     ResourceFlush,
@@ -178,6 +179,59 @@ def test_a_device_that_goes_away_is_reported():
         os.kill(target.pids()[-1], 9)
         with pytest.raises(BenchError, match="closed the connection"):
             running.result()
+
+
+FENCED = GetEdid(0).encode(HeaderFlag.FENCE)
+
+
+def echo(device):
+    """Answers with the request's header, as a device that knows fences does."""
+    header = ControlHeader.decode(device.requests[-1])
+    return ControlHeader(ResponseType.OK_NODATA, header.flags, header.fence_id).encode()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_payload_follows_its_request(memory, packed):
+    payload = Segment(memory.alloc(5000), 5000)
+    memory.write(payload.gpa, bytes(range(250)) * 20)
+    features = LINUX_FEATURES | (RINGS["packed"] if packed else 0)
+    with Target.start(OURS) as target, BenchGuest.open(target, features=features) as guest:
+        gpa = guest.memory.alloc(32)
+        guest.memory.write(gpa, bytes(32))
+        # A flush of no resource, whose rectangle and number lie in a payload.
+        flush = Prepared(FLUSH[0].request[:24], expect=ResponseType.ERR_INVALID_RESOURCE_ID, payload=Segment(gpa, 24))
+        assert guest.control.run([[flush]], depth=8, count=COUNT).commands == COUNT
+    ring = DriverRing(memory, 16, indirect=True)
+    with Device(ring, good) as device:
+        QueueLoop(memory, ring, device.kick, device.call, -1).run([[Prepared(b"head", payload=payload)]], count=3)
+    assert device.requests == [b"head" + bytes(range(250)) * 20] * 3
+
+
+def test_a_payload_wants_indirect_descriptors_and_a_reply(memory):
+    payload = Segment(memory.alloc(64), 64)
+    with pytest.raises(ValueError, match="do not fit"):
+        toy_run(memory, good, [[Prepared(b"head", payload=payload)]], count=1)
+    with pytest.raises(ValueError, match="do not fit"):
+        QueueLoop(memory, DriverRing(memory, 16, indirect=True), -1, -1, -1).run(
+            [[Prepared(b"head", reply_length=0, payload=payload)]], count=1
+        )
+
+
+def test_fences_rise_from_run_to_run_and_are_checked(memory):
+    ring = DriverRing(memory, 16, event_idx=True)
+    device = Device(ring)
+    device.answer_with = lambda chain: (echo(device), chain.head)
+    with device:
+        loop = QueueLoop(memory, ring, device.kick, device.call, -1)
+        for _ in range(2):
+            run = loop.run([[Prepared(FENCED)], FLUSH], depth=4, count=20)
+            assert run.batches >= run.interrupts > 0
+        fences = [ControlHeader.decode(request).fence_id for request in device.requests]
+        assert fences[0::2] == list(range(1, 21))
+        assert set(fences[1::2]) == {0}
+        device.answer_with = lambda chain: (OK, chain.head)
+        with pytest.raises(BenchError, match="3 of 3 commands came back without their fences"):
+            loop.run([[Prepared(FENCED)]], count=3)
 
 
 def test_a_run_can_be_ended_from_another_thread(memory):

@@ -35,13 +35,18 @@ static void give(struct vring_packed_desc *desc, uint16_t flags)
     __atomic_store_n(&desc->flags, flags, __ATOMIC_RELEASE);
 }
 
-static void write_table(const vb_chain *chain)
+/* An indirect table; returns its bytes. */
+static uint32_t write_table(const vb_chain *chain)
 {
     struct vring_packed_desc *table = (struct vring_packed_desc *)(void *)chain->table;
+    uint32_t n = 0;
 
-    table[0] = (struct vring_packed_desc){.addr = chain->request, .len = chain->request_length};
-    table[1] = (struct vring_packed_desc){
+    table[n++] = (struct vring_packed_desc){.addr = chain->request, .len = chain->request_length};
+    if (chain->payload_length)
+        table[n++] = (struct vring_packed_desc){.addr = chain->payload, .len = chain->payload_length};
+    table[n++] = (struct vring_packed_desc){
         .addr = chain->reply, .len = chain->reply_length, .flags = VRING_DESC_F_WRITE};
+    return n * (uint32_t)sizeof(*table);
 }
 
 /* The first descriptor's flags go last: with them the device has the chain. */
@@ -52,8 +57,7 @@ uint32_t vb_packed_add(vb_queue *queue, uint32_t index, const vb_chain *chain)
     uint16_t flags;
 
     if (chain->reply_length && slots == 1) {
-        write_table(chain);
-        flags = place(queue, chain->table_gpa, 2 * sizeof(*ring), index, VRING_DESC_F_INDIRECT);
+        flags = place(queue, chain->table_gpa, write_table(chain), index, VRING_DESC_F_INDIRECT);
     } else {
         flags = place(queue, chain->request, chain->request_length, index, slots == 2 ? VRING_DESC_F_NEXT : 0);
     }

@@ -13,6 +13,9 @@
 
 /* What the device writes first: struct virtio_gpu_ctrl_hdr begins with the type. */
 #define HEADER_SIZE 24
+#define FLAGS_AT 4
+#define FENCE_AT 8
+#define FLAG_FENCE 1u
 
 typedef struct {
     uint64_t begun;
@@ -47,6 +50,24 @@ static uint64_t arena_stride(const vb_job *job)
     return REPLY_AT + ((longest + 63) & ~(uint64_t)63);
 }
 
+static bool fenced(const uint8_t *header)
+{
+    uint32_t flags;
+
+    memcpy(&flags, header + FLAGS_AT, sizeof(flags));
+    return flags & FLAG_FENCE;
+}
+
+static void write_request(run *r, uint8_t *memory, const vb_command *command)
+{
+    memcpy(memory, command->request, sizeof(command->request));
+    memset(memory + REPLY_AT, 0, HEADER_SIZE);
+    if (!fenced(command->request) || command->length < HEADER_SIZE)
+        return;
+    r->queue->fence++;
+    memcpy(memory + FENCE_AT, &r->queue->fence, sizeof(r->queue->fence));
+}
+
 static void post_command(run *r, uint32_t index, const vb_command *command)
 {
     vb_queue *queue = r->queue;
@@ -54,15 +75,16 @@ static void post_command(run *r, uint32_t index, const vb_command *command)
     uint8_t *memory = queue->arena + at;
     vb_chain chain = {
         .request = queue->arena_gpa + at,
+        .payload = command->payload_gpa,
         .reply = queue->arena_gpa + at + REPLY_AT,
         .request_length = command->length,
+        .payload_length = command->payload_length,
         .reply_length = command->reply_length,
         .table = memory + TABLE_AT,
         .table_gpa = queue->arena_gpa + at + TABLE_AT,
     };
 
-    memcpy(memory, command->request, sizeof(command->request));
-    memset(memory + REPLY_AT, 0, sizeof(uint32_t));
+    write_request(r, memory, command);
     vb_ring_add(queue, index, &chain);
 }
 
@@ -112,11 +134,14 @@ static uint64_t post_idle(run *r)
 
 static void check_reply(run *r, uint32_t index, const vb_command *command, uint32_t length)
 {
+    const uint8_t *request = r->queue->arena + index * r->stride, *reply = request + REPLY_AT;
     uint32_t type;
 
     if (!command->reply_length)
         return;
-    memcpy(&type, r->queue->arena + index * r->stride + REPLY_AT, sizeof(type));
+    if (fenced(request) && (!fenced(reply) || memcmp(request + FENCE_AT, reply + FENCE_AT, sizeof(uint64_t))))
+        r->result->lost_fences++;
+    memcpy(&type, reply, sizeof(type));
     if (type == command->expect && length >= HEADER_SIZE)
         return;
     if (!r->result->errors++)
@@ -152,6 +177,7 @@ static int harvest(run *r)
     uint32_t index, length;
 
     do {
+        uint64_t before = r->result->commands;
         int got;
 
         while ((got = vb_ring_next_used(r->queue, &index, &length)) > 0)
@@ -159,6 +185,7 @@ static int harvest(run *r)
                 return -EPROTO;
         if (got < 0)
             return got;
+        r->result->batches += r->result->commands > before;
     } while (vb_ring_arm(r->queue));
     return 0;
 }
@@ -206,11 +233,19 @@ static int loop(run *r)
     return 0;
 }
 
+static bool payloads_fit(const vb_queue *queue, const vb_job *job)
+{
+    for (uint64_t i = 0; i < (uint64_t)job->variants * job->per_op; i++)
+        if (job->commands[i].payload_length && !(queue->indirect && job->commands[i].reply_length))
+            return false;
+    return true;
+}
+
 static bool fits(const vb_queue *queue, const vb_job *job, uint64_t stride)
 {
     uint64_t chains = (uint64_t)job->depth * job->per_op;
 
-    return queue->size <= VB_MAX_QUEUE && job->variants && chains && chains <= vb_ring_room(queue) &&
+    return payloads_fit(queue, job) && queue->size <= VB_MAX_QUEUE && job->variants && chains && chains <= vb_ring_room(queue) &&
            chains * stride <= queue->arena_size;
 }
 

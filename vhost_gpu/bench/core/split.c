@@ -19,6 +19,21 @@ static void write_chain(struct vring_desc *table, uint32_t size, uint32_t first,
         table[second] = link_desc(chain->reply, chain->reply_length, VRING_DESC_F_WRITE, 0);
 }
 
+/* An indirect table; returns its bytes. */
+static uint32_t write_table(const vb_chain *chain)
+{
+    struct vring_desc *table = (struct vring_desc *)(void *)chain->table;
+    uint32_t n = 0;
+
+    table[n++] = link_desc(chain->request, chain->request_length, VRING_DESC_F_NEXT, 1);
+    if (chain->payload_length) {
+        table[n] = link_desc(chain->payload, chain->payload_length, VRING_DESC_F_NEXT, n + 1);
+        n++;
+    }
+    table[n++] = link_desc(chain->reply, chain->reply_length, VRING_DESC_F_WRITE, 0);
+    return n * (uint32_t)sizeof(*table);
+}
+
 /* Each chain has a place of its own; in order, the table is filled from begin to end and over again (2.7.9). */
 static uint32_t place(vb_queue *queue, uint32_t index)
 {
@@ -41,8 +56,7 @@ uint32_t vb_split_add(vb_queue *queue, uint32_t index, const vb_chain *chain)
     uint32_t head = place(queue, index);
 
     if (queue->indirect && chain->reply_length) {
-        write_chain((struct vring_desc *)(void *)chain->table, 2, 0, chain);
-        desc[head] = link_desc(chain->table_gpa, 2 * sizeof(*desc), VRING_DESC_F_INDIRECT, 0);
+        desc[head] = link_desc(chain->table_gpa, write_table(chain), VRING_DESC_F_INDIRECT, 0);
     } else {
         write_chain(desc, queue->size, head, chain);
     }

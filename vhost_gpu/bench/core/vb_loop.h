@@ -14,9 +14,13 @@
 #define VB_MAX_REQUEST 64
 #define VB_MAX_QUEUE 1024
 
-/* One command as it is sent each time. reply_length 0: no room for a response (Linux's cursor commands). */
+/* One command as it is sent each time. reply_length 0: no room for a response (Linux's cursor commands). A payload
+   follows the request from where it lies in guest memory, in a descriptor of its own; it wants indirect descriptors and
+   a response. A request with VIRTIO_GPU_FLAG_FENCE gets the queue's next fence id each time. */
 typedef struct {
     uint8_t request[64];
+    uint64_t payload_gpa;
+    uint32_t payload_length;     /* 0: none */
     uint32_t length;
     uint32_t reply_length;
     uint32_t expect;             /* the response's type that is no error */
@@ -41,6 +45,7 @@ typedef struct {
     uint32_t order_head, order_tail;
     uint32_t batch_end;               /* its id; UINT32_MAX: no batch */
     uint8_t slots[1024];              /* packed: descriptors of each chain in the ring */
+    uint64_t fence;                   /* the last fence id that was sent */
 } vb_queue;
 
 /* What to run: operations of per_op commands, depth of them in flight, until one of the limits. Operation number n
@@ -58,7 +63,9 @@ typedef struct {
 
 typedef struct {
     uint64_t operations, commands, kicks, interrupts;
+    uint64_t batches;            /* looks at the ring that found something: each asks for one interrupt at most */
     uint64_t errors;             /* responses of another type than expected, or too short */
+    uint64_t lost_fences;        /* responses without their request's fence */
     uint32_t error_type;         /* the first of them */
     uint64_t latencies;          /* how many were recorded */
     uint64_t ns;                 /* first kick to last completion */

@@ -7,9 +7,9 @@
 #include "vb_loop.h"
 
 typedef struct {
-    uint64_t request, reply;                 /* gpas */
-    uint32_t request_length, reply_length;   /* reply_length 0: none */
-    uint8_t *table;                          /* room for two descriptors, for indirect ones */
+    uint64_t request, payload, reply;        /* gpas */
+    uint32_t request_length, payload_length, reply_length;   /* 0: none; a payload wants indirect ones, and a reply */
+    uint8_t *table;                          /* room for three descriptors, for indirect ones */
     uint64_t table_gpa;
 } vb_chain;
 
