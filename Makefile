@@ -61,7 +61,7 @@ e2e: build
 	$(PYTEST) -q -m e2e
 
 clean:
-	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c \
-		vhost_gpu/bench/_loop*.so vhost_gpu/bench/_loop.c
+	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c backend/_virgl*.so backend/_virgl.c \
+		vhost_gpu/bench/_loop*.so vhost_gpu/bench/_loop.c vhost_gpu/bench/_direct*.so vhost_gpu/bench/_direct.c
 
 include systemd/install.mk

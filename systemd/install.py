@@ -89,7 +89,7 @@ class Installation:
         config = f"home = {python.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
         _write(self.library / "pyvenv.cfg", config, 0o644)
         for name in PACKAGES:
-            ignored = shutil.ignore_patterns("__pycache__", "core", "*.c", "_*_build.py")
+            ignored = shutil.ignore_patterns("__pycache__", "core", "virgl", "*.c", "_*_build.py")
             shutil.copytree(ROOT / name, packages / name, ignore=ignored)
         for name in _with_dependencies(REQUIREMENTS):
             _copy_distribution(name, packages)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vhost_gpu.options import Options
 
-CAPABILITIES = '{\n  "type": "gpu",\n  "features": []\n}'
+VERSION_SECONDS = 10  # for a look at the renderer
 MAX_SIDE = 16384  # pixels: the largest side that a mode may have
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("auto", "text", "journal")
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code: 0, 1 (a failure of ours) or 2 (wrong options, with one clear line)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--print-capabilities" in arguments:  # the conventions: every other argument is ignored then
-        print(CAPABILITIES)
+        print(capabilities())
         return 0
     try:
         options = parse(arguments)
@@ -39,6 +39,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"{'<3>' if under_journal(2) else ''}vhost-gpu: {one_line(str(error))}", file=sys.stderr)
         return 2
+
+
+def capabilities() -> str:
+    """What ``--print-capabilities`` prints: QEMU's interop/vhost-user.json, VhostUserBackendCapabilities."""
+    import json
+
+    from backend import renderer
+
+    features = ["virgl", "render-node"] if renderer.missing() is None else []
+    return json.dumps({"type": "gpu", "features": features}, indent=2)
+
+
+def versions() -> str:
+    """Our version, and what there is for 3D. GL drivers are tried in a process of their own."""
+    import subprocess
+
+    from vhost_gpu.spawn import child_environment, module_command
+
+    try:
+        asked = subprocess.run(
+            module_command("backend.renderer"),
+            env=child_environment(),
+            capture_output=True,
+            text=True,
+            timeout=VERSION_SECONDS,
+        )
+        renderer = asked.stdout.strip() or f"no 3D: the renderer ended with {asked.returncode}"
+    except subprocess.TimeoutExpired:
+        renderer = "no 3D: the renderer does not answer"
+    return f"vhost-gpu {__version__}\n{renderer}"
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -71,6 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             raise ConfigError(f"{message} (see --help)")
+
+    class Version(argparse.Action):
+        def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+            print(versions())
+            parser.exit()
 
     parser = Parser(
         prog="vhost-gpu",
@@ -109,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--log-level", choices=_LEVELS, default="info", help="what is logged (%(default)s)")
     add("--log-format", choices=_FORMATS, default="auto", help="auto: for journald where standard error is its")
-    add("--version", action="version", version=f"vhost-gpu {__version__}")
+    add("--version", action=Version, nargs=0, help="print versions, and what 3D is rendered with, and exit")
     return parser
 
 

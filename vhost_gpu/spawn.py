@@ -45,9 +45,14 @@ class SessionProcess:
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
+def module_command(module: str) -> list[str]:
+    """A module as a program. ``-P``: what lies in the current directory is never imported; isolated as we are."""
+    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", module]
+
+
 def session_command() -> list[str]:
-    """The program of a session. ``-P``: what lies in the current directory is never imported; isolated as we are."""
-    return [sys.executable, "-I" if sys.flags.isolated else "-P", "-m", "vhost_gpu.session"]
+    """The program of a session."""
+    return module_command("vhost_gpu.session")
 
 
 def spawn(command: Sequence[str]) -> SessionProcess:
@@ -70,7 +75,7 @@ def _posix_spawn(arguments: list[str], control: int) -> int:
     return os.posix_spawn(
         arguments[0],
         arguments,
-        _environment(),
+        child_environment(),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, control, CONTROL_FD),
@@ -81,7 +86,7 @@ def _posix_spawn(arguments: list[str], control: int) -> int:
     )
 
 
-def _environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Ours, without what is private, and with a path on which the child finds this very package."""
     environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE_VARIABLES}
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -32,6 +32,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
     listeners: dict[str, Listener] = {}
     spare: SessionProcess | None = None
     try:
+        check_renderer(options)
         connection = None if options.fd is None else listen.connection(options.fd)
         log.setup(options.log_level, options.log_format)
         open_listeners(options, listeners)
@@ -56,6 +57,18 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
             spare.reap(wait=True)
         log.teardown()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def check_renderer(options: Options) -> None:
+    """Raises ``ConfigError`` when 3D is asked for that can't be had here. Opening it is each session's own business."""
+    if not options.virgl and options.render_node is None:
+        return
+    from backend import renderer
+
+    if options.virgl:
+        renderer.check()
+    if options.render_node is not None:
+        renderer.check_node(options.render_node)
 
 
 def open_listeners(options: Options, listeners: dict[str, Listener]) -> None:

@@ -1,0 +1,33 @@
+"""Types of the renderer's module as cffi offers it. Names, units and errors: ``virgl/vg_virgl_api.h``, and
+``core/vg_renderer.h`` for the table."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+CData: TypeAlias = Any
+"""A C pointer, struct or array; its fields are attributes."""
+
+class _FFI:
+    NULL: CData
+
+    def new(self, cdecl: str, init: Any = ..., /) -> CData: ...
+    def cast(self, cdecl: str, value: Any, /) -> CData: ...
+    def string(self, cdata: CData, maxlen: int = -1, /) -> bytes: ...
+    def unpack(self, cdata: CData, length: int, /) -> Any: ...
+    def buffer(self, cdata: CData, size: int = -1, /) -> Any: ...
+    def from_buffer(self, cdecl: str, python_buffer: Any, require_writable: bool = False) -> CData: ...
+    def callback(self, cdecl: str, python_callable: Callable[..., Any], /) -> CData: ...
+
+class _Lib:
+    VG_RENDERER_VERSION: int
+    VG_CAPSET_VIRGL: int
+    VG_CAPSET_VIRGL2: int
+
+    def vg_virgl_ops(self) -> CData: ...
+    def vg_virgl_probe(
+        self, render_node: bytes | CData, name: CData, name_size: int, why: CData, why_size: int, /
+    ) -> int: ...
+    def vg_virgl_version(self) -> CData: ...
+
+ffi: _FFI
+lib: _Lib
