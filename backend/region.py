@@ -38,6 +38,7 @@ class Region:
         self.core = ffi.new("vg_region *")
 
     def __bool__(self) -> bool:
+        """Whether there is any damage."""
         return bool(self.core.count)
 
     def add(self, rect: Rect) -> None:

@@ -22,7 +22,6 @@ from vhost_gpu.sealed import sealed_memfd
 
 MAX_HOLD_SECONDS = 1.0
 """How long a viewer may read a frame while the guest's next ones wait for its image."""
-_READS_PER_TURN = 32
 _SEND_BUFFER = 32 * 1024
 """Bytes that may wait unread: some dozen packets, so that a viewer that hangs keeps few descriptors in flight."""
 
@@ -86,6 +85,7 @@ class ViewerSink:
     def start(self) -> None:
         """Begins. The viewer may have left already: ``on_closed`` is called in here then."""
         self._loop.add_reader(self._socket, self._readable)
+        self._screens.publish()  # what is not told yet is no news to somebody who gets the whole picture
         self._screens.sinks.append(self)
         self._pump()
 
@@ -102,6 +102,7 @@ class ViewerSink:
         self._socket.close()
         for scanout in self._scanouts:
             self._release(scanout)
+        self._loop.call_soon(self._screens.publish)
         self._on_closed(self)
 
     def end_session(self) -> None:
@@ -118,7 +119,9 @@ class ViewerSink:
             state.skipped += state.dirty and bool(state.sequence)
             state.dirty = True
             state.damage.update(damage)
-            self._pump()
+            # While a frame is unanswered the next one waits, and nothing else is news but a new mode.
+            if not state.held or self._screens.generation(scanout) != state.generation:
+                self._pump()
 
     def cursor_changed(self, scanout: int) -> None:
         """Notes a change of picture, position or visibility."""
@@ -144,42 +147,40 @@ class ViewerSink:
     # ---- from the viewer
 
     def _readable(self) -> None:
+        """One packet: a viewer sends one a frame, and is heard again in this loop's next turn if there are more."""
         lib.vg_hang_pat()
         try:
-            for _ in range(_READS_PER_TURN):
-                if self._closed or not self._read_packet():
-                    return
+            self._read_packet()
         except PeerError as error:
             _log.warning("a viewer is dropped: %s", error)
             self.close(vp.Error(vp.ErrorCode.PROTOCOL, str(error)[: vp.MAX_TEXT // 4]))
         except OSError:
             self.close()
 
-    def _read_packet(self) -> bool:
+    def _read_packet(self) -> None:
         try:
             data = self._socket.recv(vp.MAX_PACKET)
         except (BlockingIOError, InterruptedError):
-            return False
+            return
         if not data:
             self.close()
-            return False
+            return
         message = vp.decode_from_viewer(data)
         if not isinstance(message, vp.FrameDone) or message.scanout >= len(self._scanouts):
             raise PeerError(f"unexpected {type(message).__name__}")
         self._frame_done(self._scanouts[message.scanout], message.sequence)
-        return True
 
     def _frame_done(self, state: _Scanout, sequence: int) -> None:
         if state.held and sequence >= state.sequence:
             self._release(state)
+            # A frame that waited for this image may be out now. Its damage is told before it is sent.
+            self._screens.publish()
             self._pump()
 
     def _release(self, state: _Scanout) -> None:
         if state.held:
             self._screens.release(state.held)
             state.held = 0
-            # A frame that waited for this image may be out now.
-            self._loop.call_soon(self._screens.publish)
 
     # ---- to the viewer
 
@@ -212,6 +213,7 @@ class ViewerSink:
         return all(
             self._send_cursor(index, state) and self._send_frame(index, state)
             for index, state in enumerate(self._scanouts)
+            if state.dirty or state.cursor_dirty
         )
 
     def _send_frame(self, index: int, state: _Scanout) -> bool:
@@ -222,7 +224,7 @@ class ViewerSink:
             return False
         if state.held:
             return True  # the newest goes out when the last one was answered
-        if not frame.resource_id or frame.sequence == state.sequence:
+        if not frame.resource_id or (frame.sequence == state.sequence and not state.damage):
             state.dirty = False
             return True
         return self._send_image(frame) and self._send_picture(index, state, frame)
