@@ -1,6 +1,4 @@
-"""Builds the C core, the benchmark's loops and, where virglrenderer is, the renderer, through cffi; everything else is in
-pyproject.toml.
-"""
+"""Builds the C core, the benchmark's loops and, where virglrenderer is, the renderer; the rest is in pyproject.toml."""
 
 import subprocess
 
@@ -18,7 +16,7 @@ def has_virglrenderer() -> bool:
 
 
 if has_virglrenderer():
-    MODULES += ["backend/_virgl_build.py:ffi", "vhost_gpu/bench/_direct_build.py:ffi"]
+    MODULES.append("backend/_virgl_build.py:ffi")
 else:
     print("vhost-gpu: virglrenderer is not there (Debian: libvirglrenderer-dev), so --virgl won't be")
 

@@ -1,0 +1,283 @@
+"""The renderer: opening, capability sets, contexts, streams, fences, reset. On whatever EGL has here (llvmpipe)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from tests.backend.virglkit import (
+    B8G8R8A8,
+    SIDE,
+    Y_0_TOP,
+    RemoteRenderer,
+    clear_stream,
+    command,
+)
+
+RED, BLUE = (1.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0)
+RED_BYTES, BLUE_BYTES = b"\0\0\xff\xff", b"\xff\0\0\xff"  # B G R A
+WHOLE = (0, 0, SIDE, SIDE)
+NOP = command(0)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[RemoteRenderer]:
+    running = RemoteRenderer()
+    yield running
+    assert running.end() == 0
+
+
+@pytest.fixture
+def renderer(process: RemoteRenderer) -> Iterator[RemoteRenderer]:
+    """Freshly opened."""
+    assert process.open() == (0, "")
+    process.forget()
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def drawing(renderer: RemoteRenderer) -> RemoteRenderer:
+    """With context 1 and picture 1 in it."""
+    assert renderer.ctx_create(1) == 0
+    assert renderer.create(1) == 0
+    renderer.ctx_attach(1, 1)
+    return renderer
+
+
+# ---- opening
+
+
+def test_only_one_is_open_in_a_process(renderer: RemoteRenderer) -> None:
+    rc, why = renderer.open()
+    assert rc == -errno.EBUSY
+    assert "open already" in why
+
+
+@pytest.mark.parametrize(
+    ("node", "code", "words"),
+    [
+        ("/nonexistent/renderD128", errno.ENOENT, "No such file"),
+        ("/dev/null", errno.ENOTTY, "not a DRM device"),
+        ("/etc/passwd", errno.ENOTTY, "not a DRM device"),
+    ],
+)
+def test_a_render_node_that_is_none(process: RemoteRenderer, node: str, code: int, words: str) -> None:
+    rc, why = process.open(node)
+    assert rc == -code
+    assert node in why
+    assert words in why
+
+
+def test_it_opens_again_and_again(process: RemoteRenderer) -> None:
+    for _ in range(3):
+        assert process.open() == (0, "")
+        assert process.ctx_create(1) == 0
+        process.close()
+
+
+# ---- capability sets
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_capability_sets(renderer: RemoteRenderer, number: int) -> None:
+    rc, version, size = renderer.capset(number)
+    assert (rc, version) == (0, number)
+    rc, data = renderer.fill_capset(number, version)
+    assert (rc, len(data)) == (0, size)
+    assert struct.unpack_from("<I", data)[0] == version  # max_version
+    assert any(data[4:])
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 9, 2**32 - 1])
+def test_other_capability_sets_are_not_there(renderer: RemoteRenderer, number: int) -> None:
+    assert renderer.capset(number)[0] == -errno.ENOENT
+
+
+def test_a_version_of_the_future_is_refused_and_filled_with_zeros(renderer: RemoteRenderer) -> None:
+    rc, data = renderer.fill_capset(2, 2**32 - 1)
+    assert rc == -errno.EINVAL
+    assert not any(data)
+
+
+# ---- contexts and streams
+
+
+@pytest.mark.parametrize("init", [0, 1, 2])
+def test_a_context_of_each_kind(renderer: RemoteRenderer, init: int) -> None:
+    assert renderer.ctx_create(7, init) == 0
+    assert renderer.submit(7, NOP) == 0
+    renderer.ctx_destroy(7)
+    assert renderer.submit(7, NOP) == -errno.EINVAL
+
+
+@pytest.mark.parametrize("init", [3, 4, 6, 0x100, 2**32 - 1])
+def test_a_context_of_no_kind_that_is_here(renderer: RemoteRenderer, init: int) -> None:
+    assert renderer.ctx_create(7, init) == -errno.EINVAL
+
+
+@pytest.mark.parametrize("name", [b"", b"x" * 64, b"\xff" * 4096, b"%s%n"])
+def test_names_of_contexts_are_only_text(renderer: RemoteRenderer, name: bytes) -> None:
+    assert renderer.ctx_create(1, 0, name) == 0
+    assert renderer.submit(1, NOP) == 0
+
+
+def test_a_clear_shows_its_colour(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    assert drawing.read_rect(1, *WHOLE) == (0, RED_BYTES * SIDE * SIDE)
+
+
+def test_what_a_stream_draws_is_in_the_next_read(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    for value in range(1, 100):
+        shade = value / 255
+        assert drawing.submit(1, command(7, 4, shade, shade, shade, 1.0, 0, 0, 0)) == 0
+        assert drawing.read_rect(1, 63, 63, 1, 1) == (0, bytes([value] * 3) + b"\xff")
+
+
+@pytest.mark.parametrize("flags", [0, Y_0_TOP])
+@pytest.mark.parametrize("source_flags", [0, Y_0_TOP])
+def test_what_is_drawn_is_the_right_side_up(renderer: RemoteRenderer, flags: int, source_flags: int) -> None:
+    """A red picture copied into the upper left of a blue one, which counts its rows from the top."""
+    assert renderer.ctx_create(1) == 0
+    for id, color, flag in ((1, BLUE, flags), (2, RED, source_flags)):
+        assert renderer.create(id, flags=flag) == 0
+        renderer.ctx_attach(1, id)
+        assert renderer.submit(1, clear_stream(id, color)) == 0
+    assert renderer.submit(1, command(17, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 40, 16, 1)) == 0
+    rc, data = renderer.read_rect(1, *WHOLE)
+    upper, lower = RED_BYTES * 40 + BLUE_BYTES * (SIDE - 40), BLUE_BYTES * SIDE
+    assert rc == 0
+    assert data == upper * 16 + lower * (SIDE - 16)
+    assert renderer.read_rect(1, 38, 14, 4, 4) == (0, (RED_BYTES * 2 + BLUE_BYTES * 2) * 2 + BLUE_BYTES * 8)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        command(250),
+        struct.pack("<I", 7 | 0xFFFF << 16),
+        command(7, 4),
+        command(5, 1, 0, 4242),
+        command(5, 2**32 - 1, 0),
+        command(1, 1, 4242, B8G8R8A8, 0, 0, kind=8),
+        command(2, 99, kind=1),
+    ],
+)
+def test_a_bad_stream_is_an_error_of_its_context_alone(drawing: RemoteRenderer, stream: bytes) -> None:
+    assert drawing.ctx_create(2) == 0
+    drawing.submit(2, stream)
+    drawing.submit(2, NOP)
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    assert drawing.read_rect(1, 0, 0, 1, 1) == (0, RED_BYTES)
+
+
+def test_what_virglrenderer_complains_of_comes_as_lines(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, command(1, 1, 4242, B8G8R8A8, 0, 0, kind=8)) == -errno.EINVAL
+    heard = drawing.heard()
+    assert heard
+    assert all(line and "\n" not in line for line in heard)
+    assert any("4242" in line or "Illegal" in line for line in heard)
+
+
+def test_an_empty_stream(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, b"") == 0
+
+
+def test_random_streams_take_nothing_down(drawing: RemoteRenderer) -> None:
+    import random
+
+    source = random.Random(4)
+    for _ in range(300):
+        ctx = 2
+        drawing.ctx_create(ctx)
+        drawing.ctx_attach(ctx, 1)
+        words = [source.choice((0, 1, 2, 4, 8, 64, source.getrandbits(32))) for _ in range(source.randrange(12))]
+        drawing.submit(ctx, command(source.randrange(64), *words, kind=source.randrange(12)))
+        drawing.ctx_destroy(ctx)
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    assert drawing.read_rect(1, 0, 0, 1, 1) == (0, RED_BYTES)
+
+
+# ---- fences
+
+
+def test_a_fence_of_an_empty_stream_retires(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, NOP) == 0
+    assert drawing.fence(1, 0, 1) == 0
+    assert drawing.poll_until(1) == [(1, 0, 1)]
+
+
+def test_fences_retire_in_order_with_their_context_and_ring(drawing: RemoteRenderer) -> None:
+    assert drawing.ctx_create(2) == 0
+    wanted = []
+    for seq in range(1, 200):
+        ctx = seq % 3
+        ring = seq % 5 if ctx else 0
+        if ctx == 1:
+            assert drawing.submit(1, clear_stream(1, RED) if seq == 1 else command(7, 4, *RED, 0, 0, 0)) == 0
+        assert drawing.fence(ctx, ring, seq) == 0
+        wanted.append((ctx, ring, seq))
+    assert sorted(drawing.poll_until(len(wanted))) == sorted(wanted)
+    for ctx in range(3):
+        seqs = [fence[2] for fence in drawing.poll_until(0) if fence[0] == ctx]
+        assert seqs == sorted(seqs)
+
+
+@pytest.mark.parametrize("seq", [2**32 - 1, 2**32, 2**32 + 1, 2**63 + 5])
+@pytest.mark.parametrize("ctx", [0, 1])
+def test_fences_are_64_bits_wide(drawing: RemoteRenderer, ctx: int, seq: int) -> None:
+    for number in (seq, seq + 1):
+        assert drawing.submit(1, NOP) == 0
+        assert drawing.fence(ctx, 0, number) == 0
+    assert drawing.poll_until(2) == [(ctx, 0, seq), (ctx, 0, seq + 1)]
+
+
+def test_a_fence_of_no_context(renderer: RemoteRenderer) -> None:
+    assert renderer.fence(5, 0, 1) == -errno.EINVAL
+    assert renderer.fence(0, 0, 2) == 0
+    assert renderer.poll_until(1) == [(0, 0, 2)]
+
+
+def test_the_fences_of_a_context_that_goes_are_done(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, clear_stream(1, RED) * 50) == 0
+    assert drawing.fence(1, 0, 1) == 0
+    assert drawing.fence(1, 3, 2) == 0
+    drawing.ctx_destroy(1)
+    assert drawing.poll_until(2, waits=False) == [(1, 0, 1), (1, 3, 2)]
+
+
+def test_nothing_ticks_when_nothing_is_pending(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, clear_stream(1, RED) * 20) == 0
+    assert drawing.fence(1, 0, 1) == 0
+    drawing.poll_until(1)
+    assert drawing.quiet_for(0.2)
+
+
+def test_a_thousand_in_flight(drawing: RemoteRenderer) -> None:
+    for seq in range(1, 1001):
+        assert drawing.submit(1, NOP) == 0
+        assert drawing.fence(1, 0, seq) == 0
+    assert drawing.poll_until(1000) == [(1, 0, seq) for seq in range(1, 1001)]
+
+
+# ---- reset
+
+
+def test_after_a_reset_everything_is_gone_and_works_again(drawing: RemoteRenderer) -> None:
+    for _ in range(3):
+        assert drawing.submit(1, clear_stream(1, RED)) == 0
+        assert drawing.fence(1, 0, 1) == 0
+        assert drawing.attach(1, SIDE * SIDE * 4) == 0
+        drawing.reset()
+        assert drawing.submit(1, NOP) == -errno.EINVAL
+        assert drawing.read_rect(1, *WHOLE)[0] == -errno.EINVAL
+        assert drawing.ctx_create(1) == 0
+        assert drawing.create(1) == 0
+        drawing.ctx_attach(1, 1)
+        assert drawing.read_rect(1, *WHOLE) == (0, bytes(SIDE * SIDE * 4))
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    assert drawing.read_rect(1, 0, 0, 1, 1) == (0, RED_BYTES)
