@@ -16,7 +16,7 @@ def has_virglrenderer() -> bool:
 
 
 if has_virglrenderer():
-    MODULES.append("backend/_virgl_build.py:ffi")
+    MODULES += ["backend/_virgl_build.py:ffi", "vhost_gpu/bench/_direct_build.py:ffi"]
 else:
     print("vhost-gpu: virglrenderer is not there (Debian: libvirglrenderer-dev), so --virgl won't be")
 
