@@ -18,11 +18,11 @@ from pathlib import Path
 from protocol.errors import ConfigError
 from vhost_gpu.guest.command_queue import DeviceStopped
 from vhost_gpu.guest.driver import DeviceFault, GuestError, GuestGpu
-from vhost_gpu.guest.framebuffer import PIXEL, Framebuffer, define_cursor
+from vhost_gpu.guest.driver3d import No3d
+from vhost_gpu.guest.framebuffer import PIXEL
 from vhost_gpu.guest.memory import MIB, GuestMemory, one_region, page_align
-from vhost_gpu.guest.picture import cursor_picture
 from vhost_gpu.guest.processes import Daemon, Program, private_daemon, start_screenshot, start_viewer
-from vhost_gpu.guest.scene import Scene
+from vhost_gpu.guest.shows import SCENES, PaintedShow, ScatteredShow, Show
 from vhost_gpu.guest.vmm import VmmConnection, VmmError, VmmOptions
 from vhost_gpu.listen import display_path_beside
 
@@ -41,6 +41,12 @@ class DemoOptions:
     viewer: bool | None = None
     screenshot: str | None = None
     scattered: bool = False
+    scene: str = next(iter(SCENES))
+
+    @property
+    def show(self) -> type[Show]:
+        """The kind of show that is asked for."""
+        return ScatteredShow if self.scattered else SCENES[self.scene]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +72,8 @@ def parse(arguments: Sequence[str]) -> DemoOptions:
         raise ConfigError(f"--screenshot: there is no folder for {chosen.screenshot}")
     if chosen.display_socket is not None and chosen.socket_path is None:
         raise ConfigError("--display-socket goes with --socket-path")
+    if chosen.scattered and not issubclass(SCENES[chosen.scene], PaintedShow):
+        raise ConfigError("--scattered: only the 2d scene has a framebuffer in the guest's memory")
     return DemoOptions(**vars(chosen))
 
 
@@ -83,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--fps", metavar="N", type=_not_negative, default=60.0, help="frames a second; 0: as many as possible (60)")
     add("--viewer", action=argparse.BooleanOptionalAction, help="open a viewer (default: where there is a display)")
     add("--screenshot", metavar="FILE", help="save what is on the screen at the end, as PNG")
+    add("--scene", choices=tuple(SCENES), default=next(iter(SCENES)), help="what to show; balls want 3D (2d)")
     add("--scattered", action="store_true", help="spread the framebuffer over single pages, as a kernel may")
     return parser
 
@@ -134,7 +143,7 @@ async def run(options: DemoOptions) -> int:
 async def _run(options: DemoOptions, stack: AsyncExitStack, stop: asyncio.Event) -> int:
     daemon = await _daemon(options, stack)
     gpu = await _connect(daemon, options, stack)
-    show = await _Show.create(gpu, options)
+    show = await _show(gpu, options)
     print(f"the picture is on {daemon.display_socket} (vhost-gpu-viewer {daemon.display_socket})", flush=True)
     viewer = await _viewer(options, daemon, stack)
     painting = asyncio.create_task(show.paint(stop, options.fps))
@@ -160,7 +169,7 @@ async def _run(options: DemoOptions, stack: AsyncExitStack, stop: asyncio.Event)
 
 async def _daemon(options: DemoOptions, stack: AsyncExitStack) -> Daemon:
     if options.socket_path is None:
-        return await stack.enter_async_context(private_daemon(options.size))
+        return await stack.enter_async_context(private_daemon(options.size, options.show.DAEMON_OPTIONS))
     return Daemon(options.socket_path, options.display_socket or display_path_beside(options.socket_path))
 
 
@@ -177,10 +186,22 @@ async def _connect(daemon: Daemon, options: DemoOptions, stack: AsyncExitStack) 
     width, height = options.size or (1280, 800)
     (region,) = one_region(page_align(width * height * PIXEL) + 32 * MIB)
     memory.add_region(region)
-    gpu = GuestGpu(vmm)
+    gpu = GuestGpu(vmm, options.show.FEATURES)
     stack.callback(gpu.close)
     await gpu.start()
     return gpu
+
+
+async def _show(gpu: GuestGpu, options: DemoOptions) -> Show:
+    """The first picture is on the screen on return."""
+    size = options.size
+    if size is None:
+        mode = (await gpu.display_info())[0].rect
+        size = mode.width, mode.height
+    try:
+        return await options.show.create(gpu, *size)
+    except No3d as error:
+        raise ConfigError(f"--scene {options.scene}: {error}") from error
 
 
 async def _viewer(options: DemoOptions, daemon: Daemon, stack: AsyncExitStack) -> Program | None:
@@ -196,55 +217,6 @@ async def _screenshot(options: DemoOptions, daemon: Daemon) -> int:
             return 1
     print(f"screenshot in {options.screenshot}", flush=True)
     return 0
-
-
-class _Show:
-    """The scene on a framebuffer on scanout 0, and how it went."""
-
-    def __init__(self, gpu: GuestGpu, framebuffer: Framebuffer, scene: Scene) -> None:
-        self.gpu = gpu
-        self.framebuffer = framebuffer
-        self.scene = scene
-        self.frames = 0
-        self.seconds = 0.0
-
-    @classmethod
-    async def create(cls, gpu: GuestGpu, options: DemoOptions) -> _Show:
-        """The first picture is on the screen on return."""
-        if options.size is None:
-            mode = (await gpu.display_info())[0].rect
-            size = mode.width, mode.height
-        else:
-            size = options.size
-        framebuffer = await Framebuffer.create(gpu, *size, scattered=options.scattered)
-        scene = Scene(*size)
-        scene.start(framebuffer.pixels)
-        await framebuffer.show()
-        await framebuffer.flush()
-        await define_cursor(gpu, cursor_picture())
-        return cls(gpu, framebuffer, scene)
-
-    @property
-    def rate(self) -> float:
-        """Frames a second."""
-        return self.frames / self.seconds if self.seconds else 0.0
-
-    async def paint(self, stop: asyncio.Event, fps: float) -> None:
-        """Frames until ``stop``, each when it is due; after a delay it goes on from there and does not catch up."""
-        loop = asyncio.get_running_loop()
-        began = due = loop.time()
-        while not stop.is_set():
-            await self._frame()
-            self.seconds = loop.time() - began
-            if fps:
-                due = max(due + 1 / fps, loop.time())
-                await asyncio.sleep(due - loop.time())
-
-    async def _frame(self) -> None:
-        damage = self.scene.step(self.framebuffer.pixels)
-        moved = asyncio.ensure_future(self.gpu.move_cursor(*self.scene.cursor()))
-        await asyncio.gather(self.framebuffer.flush(damage), moved)
-        self.frames += 1
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from protocol.errors import ConfigError
 from tests.frontend.xscreen import x_server
 from vhost_gpu.guest.demo import DemoOptions, main, parse
 from vhost_gpu.guest.processes import private_daemon, program
+from vhost_gpu.guest.shows import BallsShow, PaintedShow, ScatteredShow
 from vhost_gpu.guest.vmm import VmmConnection, VmmError
 
 NO_DISPLAY = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
@@ -51,12 +52,19 @@ def test_the_command_line():
     assert chosen == DemoOptions(size=(640, 480), seconds=1.5, fps=0, viewer=False, scattered=True)
 
 
+def test_scenes_are_named():
+    assert parse(["--scene", "2d"]) == DemoOptions()
+    assert parse([]).show is PaintedShow
+    assert parse(["--scattered"]).show is ScatteredShow
+    assert parse(["--scene", "balls"]).show is BallsShow
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         *(["--size", size] for size in ("640", "x", "0x0", "15x480", "640x9999", "-1x-1", "640x48\u0660")),
         *(["--seconds", seconds] for seconds in ("0", "-1", "nan", "soon", "1e99")),
-        *(["--fps", "-1"], ["--unknown"], ["extra"]),
+        *(["--fps", "-1"], ["--unknown"], ["extra"], ["--scene", "3d"]),
     ],
 )
 def test_wrong_options_end_with_status_2(arguments, capsys):
@@ -72,6 +80,7 @@ def test_wrong_options_end_with_status_2(arguments, capsys):
         (["--viewer"], "no display"),
         (["--screenshot", "/nowhere/at/all.png"], "no folder"),
         (["--display-socket", "d"], "--socket-path"),
+        (["--scene", "balls", "--scattered"], "only the 2d scene"),
     ],
 )
 def test_options_that_do_not_go_together(arguments, message, monkeypatch, capsys):
@@ -115,6 +124,13 @@ async def test_a_running_daemon_is_used_and_left_running(tmp_path):
         assert str(picture) in out
         (await VmmConnection.connect(daemon.socket_path, None)).close()
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (320).to_bytes(4) + (200).to_bytes(4))
+
+
+async def test_a_daemon_without_3d_has_no_balls():
+    async with private_daemon() as daemon:
+        status, _, err = await finish(await demo("--socket-path", daemon.socket_path, "--scene", "balls"))
+    assert status == 2
+    assert err == "vhost-gpu-demo: --scene balls: the device has no 3D: start the daemon with --virgl\n"
 
 
 async def test_a_daemon_that_goes_away_ends_the_demo():
