@@ -34,6 +34,37 @@ def clear_stream(resource: int, color: tuple[float, float, float, float], format
     return surface + framebuffer + command(7, 4, *color, 0, 0, 0)
 
 
+VERTEX_SHADER = b"VERT\nDCL IN[0]\nDCL OUT[0], POSITION\n  0: MOV OUT[0], IN[0]\n  1: END\n"
+FRAGMENT_SHADER = b"FRAG\nDCL OUT[0], COLOR\nIMM[0] FLT32 {1.0, 0.0, 0.0, 1.0}\n  0: MOV OUT[0], IMM[0]\n  1: END\n"
+
+
+def shader(handle: int, kind: int, text: bytes) -> bytes:
+    """A shader object, bound."""
+    padded = text + bytes(4 - len(text) % 4)
+    words = struct.unpack(f"<{len(padded) // 4}I", padded)
+    return command(1, handle, kind, len(text) + 1, 300, 0, *words, kind=4) + command(31, handle, kind)
+
+
+def draw_stream(buffer: int, left: float, top: float, right: float, bottom: float) -> bytes:
+    """A red rectangle in normalized coordinates of which (-1, -1) is the picture's first pixel."""
+    corners = ((left, top), (right, top), (left, bottom), (right, bottom))
+    vertices = [value for x, y in corners for value in (x, y, 0.0, 1.0)]
+    half = SIDE / 2
+    return b"".join(
+        (
+            command(9, buffer, 0, 0, 0, 0, 0, 0, 0, 64, 1, 1, *vertices),
+            command(1, 11, 0, 0, 0xF << 27, 0, 0, 0, 0, 0, 0, 0, kind=1) + command(2, 11, kind=1),
+            command(1, 12, 1 << 1 | 1 << 29, 0, 0, 0, 0, 0, 0, 0, kind=2) + command(2, 12, kind=2),
+            command(1, 13, 0, 0, 0, 0, kind=3) + command(2, 13, kind=3),
+            shader(14, 0, VERTEX_SHADER) + shader(15, 1, FRAGMENT_SHADER),
+            command(1, 16, 0, 0, 0, R32G32B32A32_FLOAT, kind=5) + command(2, 16, kind=5),
+            command(6, 16, 0, buffer),
+            command(4, 0, half, half, 0.5, half, half, 0.5),
+            command(8, 0, 4, 5, 0, 1, 0, 0, 0, 0, 0, 3, 0),
+        )
+    )
+
+
 class Renderer:
     """One open renderer, or none; what the events said is in ``fences`` and ``messages``."""
 
