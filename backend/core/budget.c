@@ -40,5 +40,6 @@ void vg_budget_return(struct vg_device *dev, uint64_t bytes)
 
 uint64_t vg_hostmem_used(const vg_device *dev)
 {
+    VG_ENTER((vg_device *)dev);
     return dev->budget.used;
 }

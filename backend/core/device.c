@@ -47,23 +47,30 @@ void vg_device_free(vg_device *dev)
 {
     if (dev == NULL)
         return;
+    vg_render_stop(dev);
     free_parts(dev, NUM_PARTS);
+    vg_render_free(dev);
     free(dev);
 }
 
 void vg_set_usable_scanouts(vg_device *dev, uint32_t usable)
 {
+    VG_ENTER(dev);
     dev->usable_scanouts = usable < 1 ? 1 : usable > dev->num_scanouts ? dev->num_scanouts : usable;
 }
 
 void vg_device_reset(vg_device *dev)
 {
+    VG_ENTER_PARKED(dev, VG_TASK_RESET);
     vg_scanouts_reset(dev);
     vg_resources_reset(dev);
+    if (dev->render != NULL)
+        vg_contexts_reset(dev);
 }
 
 void vg_set_features(vg_device *dev, uint64_t features)
 {
+    VG_ENTER_PARKED(dev, 0);
     dev->features = features;
     for (int i = 0; i < VG_NUM_QUEUES; i++)
         dev->queues[i].generation = 0; /* what a ring looks like depends on them */

@@ -65,14 +65,22 @@ struct command {
     uint64_t tail_size; /* size, when there is a tail behind the fixed struct; else 0 */
 };
 
-static uint32_t check(const struct vg_walk *walk, uint32_t index, struct command *command)
+static uint64_t request_size(const struct vg_device *dev, uint32_t index, uint32_t type)
+{
+    uint64_t size = dev->render != NULL && index == VG_QUEUE_CONTROL ? vg_render_request_size(type) : 0;
+    if (size == 0)
+        size = index == VG_QUEUE_CONTROL ? control_size(type) : cursor_size(type);
+    return size;
+}
+
+static uint32_t check(const struct vg_device *dev, const struct vg_walk *walk, uint32_t index, struct command *command)
 {
     if (walk->readable < sizeof(struct virtio_gpu_ctrl_hdr)) {
         memset(&command->data, 0, sizeof(command->data)); /* half a header has no fence to echo */
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
     }
     uint32_t type = command->data.hdr.type;
-    command->size = index == VG_QUEUE_CONTROL ? control_size(type) : cursor_size(type);
+    command->size = request_size(dev, index, type);
     if (command->size == 0)
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
     if (walk->readable < command->size)
@@ -120,12 +128,21 @@ static uint32_t run(struct vg_device *dev, const union vg_request_data *data)
     case VIRTIO_GPU_CMD_UPDATE_CURSOR:
         return update_cursor(dev, &data->cursor);
     default:
-        return FOR_CALLER;
+        return dev->render != NULL ? vg_render_run(dev, data) : FOR_CALLER;
     }
 }
 
-static int answer(struct vg_device *dev, struct vg_queue *queue, const struct virtio_gpu_ctrl_hdr *request,
-                  uint32_t type)
+/* With a renderer, commands of the control queue with a fence may have to wait for it. */
+static bool waits(struct vg_device *dev, const struct vg_queue *queue, const struct virtio_gpu_ctrl_hdr *request,
+                  uint32_t written)
+{
+    const struct vg_walk *walk = &queue->walk;
+    if (dev->render == NULL || !(request->flags & VIRTIO_GPU_FLAG_FENCE) || queue != &dev->queues[VG_QUEUE_CONTROL])
+        return false;
+    return vg_fence_hold(dev, request, &walk->popped, written, written == walk->writable);
+}
+
+int vg_answer(struct vg_device *dev, struct vg_queue *queue, const struct virtio_gpu_ctrl_hdr *request, uint32_t type)
 {
     const struct vg_walk *walk = &queue->walk;
     struct vg_reply_space space = {
@@ -134,6 +151,8 @@ static int answer(struct vg_device *dev, struct vg_queue *queue, const struct vi
         .writable = walk->writable,
     };
     uint32_t written = vg_reply_write(dev, &space, request, type, NULL, 0);
+    if (waits(dev, queue, request, written))
+        return queue->broken ? -1 : 0;
     return vg_ring_give_back(dev, queue, &walk->popped, written, written == walk->writable);
 }
 
@@ -195,6 +214,20 @@ static void read_request(struct vg_device *dev, const struct vg_walk *walk, stru
     vg_chain_read(dev, walk, 0, command->data.bytes, len);
 }
 
+/* The render thread may be stuck in the command: whoever takes over answers it then. */
+static void take_in_hand(struct vg_device *dev, const struct virtio_gpu_ctrl_hdr *request)
+{
+    if (dev->render != NULL && vg_render_usable(dev))
+        dev->render->hand = request;
+}
+
+static int answer(struct vg_device *dev, struct vg_queue *queue, const struct command *command, uint32_t type)
+{
+    int state = vg_answer(dev, queue, &command->data.hdr, type) < 0 ? VG_DRAIN_BROKEN : VG_DRAIN_IDLE;
+    take_in_hand(dev, NULL);
+    return state;
+}
+
 /* Serves the chain that was just peeked at. IDLE stands for "done, go on". */
 static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out, uint64_t *cost)
 {
@@ -204,7 +237,9 @@ static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out,
 
     vg_ring_take(queue);
     read_request(dev, &queue->walk, &command);
-    uint32_t type = check(&queue->walk, index, &command);
+    uint32_t type = check(dev, &queue->walk, index, &command);
+    if (index == VG_QUEUE_CONTROL)
+        take_in_hand(dev, &command.data.hdr);
     if (type == FOR_CALLER && vg_mem_faults(dev) == faults)
         type = run(dev, &command.data);
     if (vg_mem_faults(dev) != faults)
@@ -212,9 +247,18 @@ static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out,
     *cost += cost_of(&command.data);
     if (type == FOR_CALLER)
         type = keep(dev, queue, &command, out);
-    if (type == FOR_CALLER)
+    if (type == FOR_CALLER) {
+        take_in_hand(dev, NULL);
         return VG_DRAIN_REQUEST;
-    return answer(dev, queue, &command.data.hdr, type) < 0 ? VG_DRAIN_BROKEN : VG_DRAIN_IDLE;
+    }
+    return answer(dev, queue, &command, type);
+}
+
+/* With a render thread, whose drain this is then: whether it may go on with the next command. */
+static bool goes_on(struct vg_device *dev, const struct vg_queue *queue)
+{
+    return dev->render == NULL || queue != &dev->queues[VG_QUEUE_CONTROL] || !vg_render_usable(dev) ||
+           vg_render_goes_on(dev->render);
 }
 
 static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_ns, vg_request *out)
@@ -223,6 +267,8 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
     if (vg_ring_ready(dev, queue) < 0)
         return VG_DRAIN_BROKEN;
     for (;;) {
+        if (!goes_on(dev, queue))
+            return VG_DRAIN_AGAIN;
         int found = vg_ring_peek(dev, queue);
         if (found == 0)
             found = vg_poll_ring(dev, queue);
@@ -269,10 +315,19 @@ static int report_stopped(struct vg_queue *queue)
     return VG_DRAIN_BROKEN;
 }
 
+/* Until the renderer is lost, the control queue is its thread's. */
+static bool may_drain(const struct vg_device *dev, uint32_t index)
+{
+    return index != VG_QUEUE_CONTROL || dev->render->lost || vg_render_is_thread(dev->render);
+}
+
 int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_request *out)
 {
+    VG_ENTER(dev);
     if (index >= VG_NUM_QUEUES)
         return -EINVAL;
+    if (dev->render != NULL && !may_drain(dev, index))
+        return VG_DRAIN_STOPPED;
     struct vg_queue *queue = &dev->queues[index];
     if (!is_running(queue))
         return report_stopped(queue);
@@ -294,8 +349,18 @@ int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_reques
 
 /* ---- completion by the caller ---- */
 
+/* The command is done with; with a render thread, the ring goes on. */
+static void finish(struct vg_device *dev, struct vg_queue *queue, struct vg_chain *chain)
+{
+    int from_thread = dev->render != NULL && chain->queue == VG_QUEUE_CONTROL;
+    vg_chain_free(dev, queue, chain);
+    if (from_thread)
+        vg_render_request_done(dev);
+}
+
 void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const void *payload, uint64_t len)
 {
+    VG_ENTER(dev);
     struct vg_chain *chain = req->chain;
     if (chain == NULL)
         return;
@@ -311,18 +376,20 @@ void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const v
         vg_ring_give_back(dev, queue, &chain->popped, written, written == chain->writable);
         vg_ring_publish(dev, queue);
     }
-    vg_chain_free(dev, queue, chain);
+    finish(dev, queue, chain);
 }
 
 void vg_request_drop(vg_device *dev, vg_request *req)
 {
+    VG_ENTER(dev);
     if (req->chain != NULL)
-        vg_chain_free(dev, &dev->queues[req->chain->queue], req->chain);
+        finish(dev, &dev->queues[req->chain->queue], req->chain);
     req->chain = NULL;
 }
 
 void vg_queue_notify(vg_device *dev, uint32_t index)
 {
+    VG_ENTER(dev);
     if (index < VG_NUM_QUEUES && dev->queues[index].started && !dev->queues[index].broken)
         vg_ring_notify(dev, &dev->queues[index]);
 }
@@ -335,11 +402,11 @@ static int serve_cursor(struct vg_device *dev, struct vg_queue *queue)
     struct command command;
     uint64_t faults = vg_mem_faults(dev);
     read_request(dev, &queue->walk, &command);
-    if (check(&queue->walk, VG_QUEUE_CURSOR, &command) != FOR_CALLER)
+    if (check(dev, &queue->walk, VG_QUEUE_CURSOR, &command) != FOR_CALLER)
         return 0;
     vg_ring_take(queue);
     uint32_t type = vg_mem_faults(dev) == faults ? run(dev, &command.data) : VIRTIO_GPU_RESP_ERR_UNSPEC;
-    answer(dev, queue, &command.data.hdr, type);
+    vg_answer(dev, queue, &command.data.hdr, type);
     return 1;
 }
 

@@ -111,7 +111,8 @@ static void image_free(struct vg_device *dev, struct vg_image *image)
     *link = image->next;
     dev->images.live--;
     dev->images.retired[dev->images.num_retired++] = image->id;
-    munmap(image->map, image->size);
+    if (!image->pinned) /* else the renderer was lost while it wrote there, and may go on */
+        munmap(image->map, image->size);
     close(image->fd);
     vg_budget_return(dev, image->charged);
     free(image);
@@ -193,14 +194,30 @@ bool vg_images_reclaim(struct vg_device *dev)
     return false;
 }
 
+/* The pixels are the renderer's: the image is only a copy of some of them. */
+static void drop_copy(struct vg_device *dev, struct vg_resource *res)
+{
+    struct vg_image *image = res->current;
+
+    resource_drop_image(dev, res, 0);
+    res->current = NULL;
+    res->pixels = NULL;
+    res->read_rect = (vg_rect){0};
+    image_free(dev, image);
+}
+
 /* Moves the pixels of a resource that is not shown back to private memory, which needs no descriptor. */
 static bool demote(struct vg_device *dev, struct vg_resource *res)
 {
     struct vg_image *image = res->current;
     uint8_t *pixels;
 
-    if (res->num_images != 1 || vg_image_busy(image))
+    if (res->num_images != 1 || vg_image_busy(image) || res->pinned)
         return false;
+    if (res->host3d) {
+        drop_copy(dev, res);
+        return true;
+    }
     pixels = vg_pixels_alloc(res->size);
     if (!pixels)
         return false;
@@ -312,9 +329,27 @@ static int promote(struct vg_device *dev, struct vg_resource *res)
     return 0;
 }
 
+/* The first image of a resource whose pixels are the renderer's. */
+static int begin_copy(struct vg_device *dev, struct vg_resource *res)
+{
+    int ret = vg_images_add(dev, res);
+
+    if (ret < 0)
+        return ret;
+    res->current = res->images[0];
+    res->current->stale.count = 0;
+    res->pixels = res->current->map;
+    return 0;
+}
+
 int vg_images_prepare(struct vg_device *dev, struct vg_resource *res)
 {
-    int ret = res->own_memory ? promote(dev, res) : 0;
+    int ret = 0;
+
+    if (res->own_memory)
+        ret = promote(dev, res);
+    else if (!res->current)
+        ret = begin_copy(dev, res);
 
     if (ret == 0 && res->num_images < 2)
         ret = vg_images_add(dev, res);
@@ -409,6 +444,7 @@ void vg_image_unshow(struct vg_device *dev, struct vg_image *image)
 
 int vg_image_hold(vg_device *dev, uint64_t id)
 {
+    VG_ENTER(dev);
     struct vg_image *image = image_find(dev, id);
 
     /* Only what is published or already held can be held: any other image may be written at any moment. */
@@ -420,6 +456,7 @@ int vg_image_hold(vg_device *dev, uint64_t id)
 
 void vg_image_release(vg_device *dev, uint64_t id)
 {
+    VG_ENTER(dev);
     struct vg_image *image = image_find(dev, id);
 
     if (!image || image->holds == 0)
@@ -436,6 +473,7 @@ void vg_image_release(vg_device *dev, uint64_t id)
 
 int vg_image_describe(vg_device *dev, uint64_t id, vg_image_info *out)
 {
+    VG_ENTER(dev);
     struct vg_image *image = image_find(dev, id);
 
     if (!image)
@@ -447,6 +485,7 @@ int vg_image_describe(vg_device *dev, uint64_t id, vg_image_info *out)
 
 int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max)
 {
+    VG_ENTER(dev);
     struct vg_images *images = &dev->images;
     size_t count = images->num_retired < max ? images->num_retired : max;
 
@@ -460,19 +499,43 @@ int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max)
     return (int)count;
 }
 
+/* The image to be read, held so that it stays while the lock is free: a conversion takes long. */
+static struct vg_image *begin_read(vg_device *dev, uint64_t id)
+{
+    VG_ENTER(dev);
+    struct vg_image *image = image_find(dev, id);
+
+    if (image && dev->render)
+        image->holds++;
+    return image;
+}
+
+static void end_read(vg_device *dev, const struct vg_image *image)
+{
+    if (dev->render)
+        vg_image_release(dev, image->id);
+}
+
+static void read_rows(const struct vg_image *image, vg_rect rect, uint8_t *dst, uint64_t dst_stride)
+{
+    const uint8_t *src = image->map + (uint64_t)rect.y * image->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
+
+    for (uint32_t row = 0; row < rect.height; row++)
+        vg_convert_xrgb(dst + row * dst_stride, src + (uint64_t)row * image->stride, rect.width, image->format);
+}
+
 int vg_image_read_xrgb(vg_device *dev, uint64_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height, void *dst,
                        uint64_t dst_stride)
 {
-    struct vg_image *image = image_find(dev, id);
+    struct vg_image *image = begin_read(dev, id);
+    vg_rect rect = {x, y, width, height};
+    bool fits;
 
     if (!image)
         return -ENOENT;
-    if (!vg_rect_fits((vg_rect){x, y, width, height}, image->width, image->height))
-        return -EINVAL;
-    for (uint32_t row = 0; row < height; row++) {
-        const uint8_t *src = image->map + (uint64_t)(y + row) * image->stride + (uint64_t)x * VG_PIXEL_BYTES;
-
-        vg_convert_xrgb((uint8_t *)dst + row * dst_stride, src, width, image->format);
-    }
-    return 0;
+    fits = vg_rect_fits(rect, image->width, image->height);
+    if (fits)
+        read_rows(image, rect, dst, dst_stride);
+    end_read(dev, image);
+    return fits ? 0 : -EINVAL;
 }

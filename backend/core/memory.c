@@ -105,14 +105,20 @@ static int map_region(struct vg_device *dev, int fd, uint64_t mmap_offset, struc
     return 0;
 }
 
-static void unmap_region(struct vg_region *region)
+/* A renderer that was lost in the middle of a call may still write there: nobody's memory takes the place then. */
+static void unmap_region(struct vg_device *dev, struct vg_region *region)
 {
     vg_guard_remove(region->guard);
-    munmap(region->map, region->map_len);
+    if (dev->render != NULL && vg_render_haunts(dev->render))
+        mmap(region->map, region->map_len, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    else
+        munmap(region->map, region->map_len);
 }
 
 int vg_mem_add(vg_device *dev, int fd, uint64_t gpa, uint64_t size, uint64_t uva, uint64_t mmap_offset)
 {
+    VG_ENTER_PARKED(dev, 0);
     struct vg_memory *memory = &dev->memory;
     struct vg_region region = {.gpa = gpa, .size = size, .uva = uva};
 
@@ -133,12 +139,13 @@ int vg_mem_add(vg_device *dev, int fd, uint64_t gpa, uint64_t size, uint64_t uva
 
 int vg_mem_remove(vg_device *dev, uint64_t gpa, uint64_t size, uint64_t uva)
 {
+    VG_ENTER_PARKED(dev, VG_TASK_DETACH);
     struct vg_memory *memory = &dev->memory;
     for (uint32_t i = 0; i < memory->count; i++) {
         struct vg_region *region = &memory->regions[i];
         if (region->gpa != gpa || region->size != size || region->uva != uva)
             continue;
-        unmap_region(region);
+        unmap_region(dev, region);
         memory->count--;
         memmove(region, region + 1, (memory->count - i) * sizeof(*region));
         memory->generation++;
@@ -149,9 +156,10 @@ int vg_mem_remove(vg_device *dev, uint64_t gpa, uint64_t size, uint64_t uva)
 
 void vg_mem_clear(vg_device *dev)
 {
+    VG_ENTER_PARKED(dev, VG_TASK_DETACH);
     struct vg_memory *memory = &dev->memory;
     for (uint32_t i = 0; i < memory->count; i++)
-        unmap_region(&memory->regions[i]);
+        unmap_region(dev, &memory->regions[i]);
     memory->count = 0;
     memory->generation++;
 }
@@ -232,6 +240,7 @@ int vg_mem_covers(struct vg_device *dev, uint64_t gpa, uint64_t len)
 
 int vg_mem_read(vg_device *dev, uint64_t gpa, void *buf, uint64_t len)
 {
+    VG_ENTER(dev);
     uint8_t *to = buf;
     if (!vg_mem_covers(dev, gpa, len))
         return -EFAULT;
@@ -251,6 +260,7 @@ int vg_mem_read(vg_device *dev, uint64_t gpa, void *buf, uint64_t len)
 
 int vg_mem_write(vg_device *dev, uint64_t gpa, const void *buf, uint64_t len)
 {
+    VG_ENTER(dev);
     const uint8_t *from = buf;
     if (!vg_mem_covers(dev, gpa, len))
         return -EFAULT;

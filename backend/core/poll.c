@@ -24,6 +24,7 @@ uint64_t vg_now_ns(void)
 
 void vg_set_poll_us(vg_device *dev, uint32_t poll_us)
 {
+    VG_ENTER(dev);
     dev->poll_ns = (poll_us < MAX_POLL_US ? poll_us : MAX_POLL_US) * 1000u;
 }
 
@@ -53,8 +54,16 @@ static void relax(void)
 #endif
 }
 
+/* The render thread looks after fences meanwhile, and lets others in. */
+static int goes_on(struct vg_device *dev)
+{
+    return dev->render == NULL || !vg_render_usable(dev) || vg_render_ring_empty(dev->render);
+}
+
 int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
 {
+    if (queue == &dev->queues[VG_QUEUE_CONTROL] && !goes_on(dev))
+        return 0;
     if (queue->eager < EAGER_FROM || dev->poll_ns == 0 || queue != &dev->queues[VG_QUEUE_CONTROL])
         return 0;
     if (vg_ring_publish(dev, queue) < 0)
@@ -66,6 +75,8 @@ int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
             queue->reluctance = 0;
             return found;
         }
+        if (!goes_on(dev))
+            return 0;
         vg_poll_cursor(dev);
     }
     queue->reluctance = queue->reluctance * 2 < MOST_RELUCTANT ? queue->reluctance * 2 + 1 : MOST_RELUCTANT;

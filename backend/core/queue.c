@@ -37,6 +37,25 @@ static struct vg_queue *queue_at(vg_device *dev, uint32_t queue)
     return queue < VG_NUM_QUEUES ? &dev->queues[queue] : NULL;
 }
 
+/* The render thread rests while its queue is set up; the cursor queue is the caller's anyway. */
+static struct vg_device *park_control(struct vg_device *dev, uint32_t index)
+{
+    if (dev->render == NULL || index != VG_QUEUE_CONTROL)
+        return NULL;
+    vg_render_park(dev, 0);
+    return dev;
+}
+
+static void leave_control(struct vg_device **dev)
+{
+    if (*dev != NULL && (*dev)->render != NULL)
+        vg_render_unpark(*dev);
+}
+
+#define VG_ENTER_QUEUE(dev, index)                                                                                      \
+    VG_ENTER(dev);                                                                                                      \
+    __attribute__((cleanup(leave_control), unused)) struct vg_device *parked = park_control(dev, index)
+
 /* ---- ring layout ---- */
 
 /* The guest's ring may have been laid out anew: nothing that was learned from it holds, what is in flight is forgotten. */
@@ -55,6 +74,7 @@ static void begin_at(struct vg_queue *queue, uint32_t base)
 
 int vg_queue_set_num(vg_device *dev, uint32_t index, uint32_t num)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL || num == 0 || num > VG_MAX_QUEUE_SIZE)
         return -EINVAL;
@@ -67,6 +87,7 @@ int vg_queue_set_num(vg_device *dev, uint32_t index, uint32_t num)
 
 int vg_queue_set_addr(vg_device *dev, uint32_t index, uint64_t desc, uint64_t avail, uint64_t used)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL || desc % VRING_DESC_ALIGN_SIZE || avail % VRING_AVAIL_ALIGN_SIZE || used % VRING_USED_ALIGN_SIZE)
         return -EINVAL;
@@ -79,6 +100,7 @@ int vg_queue_set_addr(vg_device *dev, uint32_t index, uint64_t desc, uint64_t av
 
 int vg_queue_set_base(vg_device *dev, uint32_t index, uint32_t base)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -88,6 +110,7 @@ int vg_queue_set_base(vg_device *dev, uint32_t index, uint32_t base)
 
 int vg_queue_get_base(vg_device *dev, uint32_t index, uint32_t *base)
 {
+    VG_ENTER(dev);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -106,6 +129,7 @@ static int blocks(int fd)
 
 int vg_queue_set_kick(vg_device *dev, uint32_t index, int fd)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -117,6 +141,7 @@ int vg_queue_set_kick(vg_device *dev, uint32_t index, int fd)
 
 int vg_queue_set_call(vg_device *dev, uint32_t index, int fd)
 {
+    VG_ENTER(dev);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -127,6 +152,7 @@ int vg_queue_set_call(vg_device *dev, uint32_t index, int fd)
 
 int vg_queue_set_err(vg_device *dev, uint32_t index, int fd)
 {
+    VG_ENTER(dev);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -179,6 +205,7 @@ void vg_queue_break(struct vg_queue *queue, const char *format, ...)
 
 int vg_queue_set_started(vg_device *dev, uint32_t index, int started)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -196,6 +223,7 @@ int vg_queue_set_started(vg_device *dev, uint32_t index, int started)
 
 int vg_queue_set_enabled(vg_device *dev, uint32_t index, int enabled)
 {
+    VG_ENTER_QUEUE(dev, index);
     struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;
@@ -205,6 +233,7 @@ int vg_queue_set_enabled(vg_device *dev, uint32_t index, int enabled)
 
 int vg_queue_describe(vg_device *dev, uint32_t index, vg_queue_info *out)
 {
+    VG_ENTER(dev);
     const struct vg_queue *queue = queue_at(dev, index);
     if (queue == NULL)
         return -EINVAL;

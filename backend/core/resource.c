@@ -65,6 +65,21 @@ static void table_grow(struct vg_resources *table)
     free(old);
 }
 
+int vg_resources_each(struct vg_device *dev, int (*visit)(struct vg_device *, struct vg_resource *, void *), void *arg)
+{
+    struct vg_resources *table = &dev->resources;
+
+    for (size_t i = 0; i < (size_t)1 << table->bucket_bits; i++) {
+        for (struct vg_resource *res = table->buckets[i]; res; res = res->next) {
+            int ret = visit(dev, res, arg);
+
+            if (ret)
+                return ret;
+        }
+    }
+    return 0;
+}
+
 static void table_insert(struct vg_resources *table, struct vg_resource *res)
 {
     struct vg_resource **bucket;
@@ -89,6 +104,11 @@ static void table_remove(struct vg_resources *table, struct vg_resource *res)
     table->order_valid = false;
 }
 
+void vg_resource_insert(struct vg_device *dev, struct vg_resource *res)
+{
+    table_insert(&dev->resources, res);
+}
+
 /* ---- pixels -------------------------------------------------------------------------------------------------- */
 
 uint8_t *vg_pixels_alloc(uint64_t size)
@@ -107,6 +127,20 @@ void vg_pixels_free(uint8_t *pixels, uint64_t size)
         free(pixels);
     else
         munmap(pixels, size);
+}
+
+void vg_resource_pin(struct vg_resource *res)
+{
+    res->pinned = true;
+    if (res->current)
+        res->current->pinned = true;
+}
+
+void vg_resource_unpin(struct vg_resource *res)
+{
+    res->pinned = false;
+    if (res->current)
+        res->current->pinned = false;
 }
 
 /* ---- create and unref ---------------------------------------------------------------------------------------- */
@@ -136,6 +170,7 @@ static struct vg_resource *resource_new(uint32_t id, uint32_t format, uint32_t w
 
 uint32_t vg_resource_create_2d(vg_device *dev, uint32_t id, uint32_t format, uint32_t width, uint32_t height)
 {
+    VG_ENTER(dev);
     uint64_t size = (uint64_t)width * height;
     struct vg_resource *res;
 
@@ -164,7 +199,9 @@ static void resource_destroy(struct vg_device *dev, struct vg_resource *res)
     vg_scanouts_forget(dev, res);
     vg_images_orphan(dev, res);
     vg_backing_detach(dev, &res->backing);
-    if (res->own_memory)
+    if (dev->render)
+        vg_render_resource_free(dev, res);
+    if (res->own_memory && !res->pinned)
         vg_pixels_free(res->pixels, res->size);
     vg_budget_return(dev, res->charged);
     free(res);
@@ -174,12 +211,17 @@ static void resource_destroy(struct vg_device *dev, struct vg_resource *res)
 
 uint32_t vg_resource_unref(vg_device *dev, uint32_t id)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
+    uint32_t type = VIRTIO_GPU_RESP_OK_NODATA;
 
     if (!res)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
-    resource_destroy(dev, res);
-    return VIRTIO_GPU_RESP_OK_NODATA;
+    if (res->host3d)
+        type = vg_render_unref(dev, res);
+    if (type == VIRTIO_GPU_RESP_OK_NODATA)
+        resource_destroy(dev, res);
+    return type;
 }
 
 void vg_resources_reset(struct vg_device *dev)
@@ -202,8 +244,18 @@ void vg_resources_free(struct vg_device *dev)
 
 /* ---- backing ------------------------------------------------------------------------------------------------- */
 
+static uint32_t attach_host3d(struct vg_device *dev, struct vg_resource *res)
+{
+    uint32_t type = vg_render_attach_backing(dev, res);
+
+    if (type != VIRTIO_GPU_RESP_OK_NODATA)
+        vg_backing_detach(dev, &res->backing);
+    return type;
+}
+
 uint32_t vg_resource_attach_backing(vg_device *dev, uint32_t id, const uint8_t *entries, uint32_t nr_entries)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
 
     if (!res)
@@ -214,7 +266,7 @@ uint32_t vg_resource_attach_backing(vg_device *dev, uint32_t id, const uint8_t *
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     switch (vg_backing_attach(dev, &res->backing, entries, nr_entries)) {
     case 0:
-        return VIRTIO_GPU_RESP_OK_NODATA;
+        return res->host3d ? attach_host3d(dev, res) : VIRTIO_GPU_RESP_OK_NODATA;
     case -ENOMEM:
         return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
     default:
@@ -224,14 +276,19 @@ uint32_t vg_resource_attach_backing(vg_device *dev, uint32_t id, const uint8_t *
 
 uint32_t vg_resource_detach_backing(vg_device *dev, uint32_t id)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
+    uint32_t type = VIRTIO_GPU_RESP_OK_NODATA;
 
     if (!res)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (!res->backing.nr_entries)
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
-    vg_backing_detach(dev, &res->backing);
-    return VIRTIO_GPU_RESP_OK_NODATA;
+    if (res->host3d)
+        type = vg_render_detach_backing(dev, res);
+    if (type == VIRTIO_GPU_RESP_OK_NODATA)
+        vg_backing_detach(dev, &res->backing);
+    return type;
 }
 
 /* ---- looking at them ----------------------------------------------------------------------------------------- */
@@ -266,6 +323,7 @@ static int table_sort(struct vg_resources *table)
 
 int vg_resource_next(vg_device *dev, uint32_t after, vg_resource_info *out)
 {
+    VG_ENTER(dev);
     struct vg_resources *table = &dev->resources;
     uint32_t low = 0, high;
     struct vg_resource *res;
@@ -292,10 +350,13 @@ int vg_resource_next(vg_device *dev, uint32_t after, vg_resource_info *out)
 int vg_resource_read(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height, void *dst,
                      uint64_t dst_stride)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
 
     if (!res)
         return -ENOENT;
+    if (res->host3d)
+        return -ENOTSUP;
     if (!vg_rect_fits((vg_rect){x, y, width, height}, res->width, res->height))
         return -EINVAL;
     for (uint32_t row = 0; row < height; row++) {
@@ -304,4 +365,22 @@ int vg_resource_read(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32
         memcpy((uint8_t *)dst + row * dst_stride, src, (size_t)width * VG_PIXEL_BYTES);
     }
     return 0;
+}
+
+uint32_t vg_resource_uuid(vg_device *dev, uint32_t id, uint8_t *out)
+{
+    VG_ENTER(dev);
+    struct vg_resource *res = vg_resource_find(dev, id);
+
+    if (!res)
+        return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+    if (!res->has_uuid && getrandom(res->uuid, sizeof(res->uuid), GRND_NONBLOCK) != sizeof(res->uuid))
+        return VIRTIO_GPU_RESP_ERR_UNSPEC;
+    if (!res->has_uuid) { /* RFC 4122: version 4, and its variant */
+        res->uuid[6] = (res->uuid[6] & 0x0f) | 0x40;
+        res->uuid[8] = (res->uuid[8] & 0x3f) | 0x80;
+        res->has_uuid = true;
+    }
+    memcpy(out, res->uuid, sizeof(res->uuid));
+    return VIRTIO_GPU_RESP_OK_NODATA;
 }

@@ -200,9 +200,11 @@ void vg_scanouts_forget(struct vg_device *dev, struct vg_resource *res)
 uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t x, uint32_t y, uint32_t width,
                         uint32_t height)
 {
+    VG_ENTER(dev);
     vg_rect rect = {x, y, width, height};
     struct vg_resource *res;
     struct vg_scanout *s;
+    uint32_t type;
 
     if (scanout >= dev->usable_scanouts)
         return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
@@ -216,8 +218,13 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (vg_rect_empty(rect) || !vg_rect_fits(rect, res->width, res->height))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    if (res->host3d && res->format == 0) /* nothing that a screen could show */
+        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (vg_images_prepare(dev, res) < 0)
         return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
+    type = res->host3d ? vg_render_read(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
+    if (type != VIRTIO_GPU_RESP_OK_NODATA)
+        return type;
     s = &dev->scanouts[scanout];
     s->resource = res;
     s->rect = rect;
@@ -250,16 +257,38 @@ static void flush_scanout(struct vg_scanout *s, vg_rect rect, uint64_t now)
     s->pending_ns = now;
 }
 
+/* What is shown of the rectangle comes from the renderer. Two scanouts of one resource may share a part of it: it is read
+   twice then, which is rare. */
+static uint32_t read_shown(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
+{
+    for (uint32_t i = 0; i < dev->num_scanouts; i++) {
+        vg_rect part = vg_rect_intersect(rect, dev->scanouts[i].rect);
+        uint32_t type;
+
+        if (dev->scanouts[i].resource != res || vg_rect_empty(part))
+            continue;
+        type = vg_render_read(dev, res, part);
+        if (type != VIRTIO_GPU_RESP_OK_NODATA)
+            return type;
+    }
+    return VIRTIO_GPU_RESP_OK_NODATA;
+}
+
 uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
     vg_rect rect = {x, y, width, height};
+    uint32_t type;
     uint64_t now;
 
     if (!res)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (!vg_rect_fits(rect, res->width, res->height))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    type = res->host3d ? read_shown(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
+    if (type != VIRTIO_GPU_RESP_OK_NODATA)
+        return type;
     now = vg_now_ns();
     for (uint32_t i = 0; i < dev->num_scanouts; i++) {
         if (dev->scanouts[i].resource == res)
@@ -274,6 +303,7 @@ uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, 
 
 int vg_scanout_frame(vg_device *dev, uint32_t scanout, vg_frame *out)
 {
+    VG_ENTER(dev);
     if (scanout >= dev->num_scanouts)
         return -EINVAL;
     *out = dev->scanouts[scanout].frame;
@@ -282,6 +312,7 @@ int vg_scanout_frame(vg_device *dev, uint32_t scanout, vg_frame *out)
 
 int vg_scanout_take_damage(vg_device *dev, uint32_t scanout, vg_rect *out, uint32_t max)
 {
+    VG_ENTER(dev);
     vg_region *damage;
     int count;
 
@@ -297,6 +328,7 @@ int vg_scanout_take_damage(vg_device *dev, uint32_t scanout, vg_rect *out, uint3
 
 uint32_t vg_take_dirty(vg_device *dev)
 {
+    VG_ENTER(dev);
     uint32_t dirty = dev->dirty;
 
     dev->dirty = 0;
@@ -315,6 +347,7 @@ static bool held_by_sinks(const struct vg_resource *res)
 
 int vg_images_starved(const vg_device *dev)
 {
+    VG_ENTER((vg_device *)dev);
     for (uint32_t i = 0; i < dev->num_scanouts; i++) {
         if (dev->scanouts[i].pending && held_by_sinks(dev->scanouts[i].resource))
             return 1;

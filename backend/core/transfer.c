@@ -230,6 +230,7 @@ static void transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rec
 uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
                                 uint64_t offset)
 {
+    VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
     vg_rect rect = {x, y, width, height};
 
@@ -241,6 +242,8 @@ uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (vg_rect_empty(rect))
         return VIRTIO_GPU_RESP_OK_NODATA;
+    if (res->host3d)
+        return vg_render_transfer_2d(dev, res, rect, offset);
     if (!source_fits(res, rect, offset))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (res->backing.generation != dev->memory.generation)

@@ -3,7 +3,8 @@
  * so it holds plain declarations only: no #include, no conditionals, no function-like macros. (The build script drops
  * #pragma lines.)
  *
- * Who may call: one thread (the session's event loop). cffi drops the GIL around every call.
+ * Who may call: one thread (the session's event loop). cffi drops the GIL around every call. With a renderer the core has
+ * a second thread of its own, and each function may wait a moment for it.
  * Return conventions:
  *   - functions named vg_*_resource_*, vg_set_scanout, vg_*_cursor, vg_transfer_*: a virtio-gpu response type
  *     (enum virtio_gpu_ctrl_type of /usr/include/linux/virtio_gpu.h: 0x1100 OK_NODATA, 0x1200.. errors);
@@ -229,9 +230,52 @@ typedef struct {
 } vg_cursor;
 int vg_cursor_describe(vg_device *dev, uint32_t scanout, vg_cursor *out);
 
+/* ---- rendering: a renderer on a thread of its own, which then owns the control queue --------------------------- */
+
+/* Starts the thread, and the renderer on it (ops: struct vg_renderer_ops of vg_renderer.h, which must stay; render_node: a
+   path, or NULL); returns when it is open. Paused at first. A negative errno, with one line of text in why. */
+int vg_render_start(vg_device *dev, const void *ops, const char *render_node, char *why, uint64_t size);
+/* Ends the thread, for good; vg_device_free does it too. */
+void vg_render_stop(vg_device *dev);
+/* How long a call of the renderer, and stopping or pausing it, may last before it is given up (10 s, 4 s). */
+void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
+/* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
+   then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.
+   Set-up of memory and of the control queue may be changed at any time: they pause for their own moment. */
+void vg_render_pause(vg_device *dev, int settle);
+/* Also after the queue was set up, started or enabled: the thread looks at it again. */
+void vg_render_resume(vg_device *dev);
+
+#define VG_EVENT_MESSAGE 1       /* the renderer says text */
+#define VG_EVENT_CONTEXT_ERROR 2 /* a stream of the context was refused; told once for each context */
+#define VG_EVENT_QUEUE_BROKEN 3  /* the control queue was found malformed: text says how */
+#define VG_EVENT_LOST 4          /* the renderer hangs and was given up: from now on the caller drains the control queue */
+typedef struct {
+    uint32_t kind, ctx_id;
+    uint32_t lost;               /* events that there was no room for before this one was taken */
+    char text[180];
+} vg_render_event;
+
+/* Readable when there is something for the loop: dirty scanouts, retired images, a command, an event. -1: no renderer. */
+int vg_render_news_fd(const vg_device *dev);
+/* First of all, when it is readable; looks for a renderer that hangs, too. */
+void vg_render_clear_news(vg_device *dev);
+/* 1: *out is an event; 0: there is none. */
+int vg_render_take_event(vg_device *dev, vg_render_event *out);
+/* 1: *out is a command for the caller; the ring waits until vg_request_complete or vg_request_drop. 0: there is none. */
+int vg_render_take_request(vg_device *dev, vg_request *out);
+/* Whether there was a renderer and is none any more: commands of 3D fail, all else goes on. */
+int vg_render_lost(const vg_device *dev);
+/* A capability set of the renderer. -ENOENT: it has none of this id. out: size bytes. */
+int vg_render_capset(const vg_device *dev, uint32_t id, uint32_t *version, uint32_t *size);
+int vg_render_fill_capset(const vg_device *dev, uint32_t id, void *out);
+/* RESOURCE_ASSIGN_UUID: 16 bytes, the same for the resource's whole life. A response type. */
+uint32_t vg_resource_uuid(vg_device *dev, uint32_t id, uint8_t *out);
+
 /* ---- fault containment --------------------------------------------------------------------------------------- */
 
-/* Aborts the process when it used seconds of CPU time without a vg_hang_pat() in between. 0 turns it off. The timer
-   counts CPU time, so an idle process is never woken. */
+/* Aborts the process when the calling thread used seconds of CPU time without a vg_hang_pat() in between. 0 turns it off.
+   The timer counts CPU time, so an idle process is never woken; that of other threads (a software renderer's) is not
+   counted. */
 int vg_hang_watch(uint32_t seconds);
 void vg_hang_pat(void);

@@ -33,6 +33,7 @@ struct vg_image {
     uint32_t width, height, stride, format;
     uint64_t size, charged;
     uint8_t *map;
+    bool pinned;                  /* the renderer writes to it */
     uint32_t holds;               /* by sinks */
     uint32_t shown;               /* by scanouts */
     vg_region stale;        /* where it differs from the resource's current image */

@@ -21,6 +21,16 @@ static inline bool vg_rect_fits(vg_rect r, uint32_t width, uint32_t height)
     return r.x <= width && r.width <= width - r.x && r.y <= height && r.height <= height - r.y;
 }
 
+/* Whether all of inner lies in outer. */
+static inline bool vg_rect_covers(vg_rect outer, vg_rect inner)
+{
+    if (inner.x < outer.x || inner.y < outer.y)
+        return false;
+    inner.x -= outer.x;
+    inner.y -= outer.y;
+    return vg_rect_fits(inner, outer.width, outer.height);
+}
+
 /* The common part, with zero width or height when there is none. Both must fit a surface of 32-bit extent. */
 vg_rect vg_rect_intersect(vg_rect a, vg_rect b);
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "vg_api.h"
 #include "vg_rects.h"
@@ -56,6 +57,16 @@ struct vg_resource {
     struct vg_image *current; /* NULL while own_memory */
     struct vg_image *images[VG_RESOURCE_IMAGES];
     uint32_t num_images;
+    /* With a renderer (render_resources.c). host3d: the pixels live there, and pixels is the map of current, or NULL. */
+    bool host3d;
+    bool pinned;              /* the renderer works on pixels, without the lock */
+    bool has_uuid;
+    uint8_t uuid[16];
+    uint64_t contexts;        /* that it is attached to, a bit each */
+    struct iovec *iov;        /* what the renderer has of backing; NULL: nothing */
+    uint64_t iov_charged;
+    uint64_t read_content;    /* as of then, read_rect of current is the renderer's pixels */
+    vg_rect read_rect;
     struct vg_resource *next; /* of the same bucket */
     struct vg_resource *older, *newer; /* among the resources that own images: least recently shown first */
 };
@@ -71,6 +82,12 @@ struct vg_resources {
 };
 
 struct vg_resource *vg_resource_find(struct vg_device *dev, uint32_t id);
+void vg_resource_insert(struct vg_device *dev, struct vg_resource *res);
+/* Every resource, in no order, until visit returns something else than 0; visit adds and removes none. */
+int vg_resources_each(struct vg_device *dev, int (*visit)(struct vg_device *, struct vg_resource *, void *), void *arg);
+/* Its pixels, and the image they are in, are not freed and not moved until it is unpinned. */
+void vg_resource_pin(struct vg_resource *res);
+void vg_resource_unpin(struct vg_resource *res);
 
 /* Zeroed memory that costs nothing until it is touched; NULL when there is none. */
 uint8_t *vg_pixels_alloc(uint64_t size);

@@ -27,7 +27,7 @@ struct vg_device;
 
 #define VG_MAX_INDIRECT 32768u          /* entries of an indirect table */
 #define VG_MAX_CHAIN_BYTES (1ull << 32) /* virtio 1.3, 2.7.4: drivers must not exceed it */
-#define VG_FIXED_REQUEST 64             /* room for the largest fixed struct of a 2D command (56 bytes) */
+#define VG_FIXED_REQUEST 96             /* room for the largest fixed struct of a command (CTX_CREATE) */
 #define VG_INLINE_SEGMENTS 8
 
 /* A buffer of a chain: guest-physical, not empty, checked to be inside memory when the chain was popped. */
@@ -61,6 +61,14 @@ union vg_request_data {
     struct virtio_gpu_set_scanout scanout;
     struct virtio_gpu_resource_attach_backing attach;
     struct virtio_gpu_update_cursor cursor;
+    struct virtio_gpu_resource_create_2d create_2d;
+    struct virtio_gpu_resource_unref unref;
+    struct virtio_gpu_resource_detach_backing detach;
+    struct virtio_gpu_ctx_create ctx_create;
+    struct virtio_gpu_ctx_resource ctx_resource;
+    struct virtio_gpu_resource_create_3d create_3d;
+    struct virtio_gpu_transfer_host_3d transfer_3d;
+    struct virtio_gpu_cmd_submit submit;
 };
 
 /* A popped chain in the hands of the caller: what its reply needs, and its request. */

@@ -27,9 +27,18 @@ struct vg_scanout {
     vg_region damage;       /* not taken yet */
 };
 
+/* A picture that the render thread is to read. */
+struct vg_cursor_wish {
+    uint32_t resource_id; /* 0: none */
+    uint32_t hot_x, hot_y;
+    bool hidden;
+    uint64_t serial;      /* grows with every UPDATE_CURSOR */
+};
+
 struct vg_cursor_state {
     vg_cursor cursor;
     bool has_picture;
+    struct vg_cursor_wish wish;
 };
 
 /* Publishes flushes that waited for an image, where no write came after them. */
@@ -39,5 +48,7 @@ void vg_scanouts_forget(struct vg_device *dev, struct vg_resource *res);
 
 /* cursor.c */
 void vg_cursors_reset(struct vg_device *dev);
+/* The picture that was wished for: 64 x 64 pixels of this format. */
+void vg_cursor_show(struct vg_device *dev, uint32_t scanout, const uint8_t *pixels, uint32_t format);
 
 #endif

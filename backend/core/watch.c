@@ -172,7 +172,7 @@ static int create_timer(void)
     struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART | SA_ONSTACK};
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGPROF};
     sigemptyset(&action.sa_mask);
-    if (sigaction(SIGPROF, &action, NULL) < 0 || timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &timer) < 0)
+    if (sigaction(SIGPROF, &action, NULL) < 0 || timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) < 0)
         return -errno;
     timer_exists = 1;
     return 0;
