@@ -72,14 +72,17 @@ static void install(void)
 
 #endif
 
+void vg_messages_open(void)
+{
+    taker = NULL;
+    line[0] = last[0] = '\0';
+    install();
+}
+
 void vg_messages_to(const struct vg_renderer_events *events)
 {
     taker = events;
     line[0] = '\0';
-    if (events != NULL) {
-        last[0] = '\0';
-        install();
-    }
 }
 
 const char *vg_last_message(void)

@@ -17,6 +17,10 @@ struct virgl_box {
     uint32_t x, y, z, w, h, d;
 };
 
+/* virtio-gpu has a format that virglrenderer lacks. Only its bytes are of interest: one that nobody looks at is kept. */
+#define X8B8G8R8 68u
+#define A8B8G8R8 121u
+
 struct record {
     struct record *next, **link;
     struct vg_renderer_resource what;
@@ -134,12 +138,12 @@ static int clear(const struct record *record)
     return rc;
 }
 
-static int create(const struct vg_renderer_resource *what)
+static int create(const struct vg_renderer_resource *what, uint32_t format)
 {
     struct virgl_renderer_resource_create_args args = {
         .handle = what->id,
         .target = what->target,
-        .format = what->format,
+        .format = format,
         .bind = what->bind,
         .width = what->width,
         .height = what->height,
@@ -162,7 +166,9 @@ int vg_virgl_resource_create(const struct vg_renderer_resource *what)
     struct record *record = add(what);
     if (record == NULL)
         return -ENOMEM;
-    int rc = create(what);
+    int rc = create(what, what->format);
+    if (rc < 0 && what->format == X8B8G8R8)
+        rc = create(what, A8B8G8R8);
     if (rc < 0) {
         drop(record);
         return rc;

@@ -75,7 +75,9 @@ void vg_fences_on_context(void *cookie, uint32_t ctx, uint32_t ring, uint64_t fe
 
 /* ---- messages.c ---- */
 
-/* Takes virglrenderer's words from now on; NULL: nobody does, and they are dropped. */
+/* Takes virglrenderer's words from now on. What it says while it opens is only kept as the last message. */
+void vg_messages_open(void);
+/* Who is told of them from now on; NULL: nobody. */
 void vg_messages_to(const struct vg_renderer_events *events);
 /* The last whole line, "" if there was none. */
 const char *vg_last_message(void);

@@ -159,14 +159,14 @@ static int virgl_open(const char *render_node, const struct vg_renderer_events *
         snprintf(why, size, "timerfd_create: %s", strerror(-rc));
         return rc;
     }
-    vg_messages_to(events);
+    vg_messages_open();
     rc = render_node == NULL ? start_anywhere(why, size) : start_on(render_node, why, size);
     if (rc < 0) {
-        vg_messages_to(NULL);
         vg_fences_close();
         return rc;
     }
     is_open = 1;
+    vg_messages_to(events);
     vg_virgl_clear_resources(!is_llvmpipe());
     return 0;
 }

@@ -181,8 +181,7 @@ def test_a_bad_stream_is_an_error_of_its_context_alone(drawing: RemoteRenderer, 
 
 def test_what_virglrenderer_complains_of_comes_as_lines(drawing: RemoteRenderer) -> None:
     assert drawing.submit(1, command(1, 1, 4242, B8G8R8A8, 0, 0, kind=8)) == -errno.EINVAL
-    heard = drawing.heard()
-    assert heard
+    heard = drawing.heard()  # nothing of the opening, which was well
     assert all(line and "\n" not in line for line in heard)
     assert any("4242" in line or "Illegal" in line for line in heard)
 
