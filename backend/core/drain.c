@@ -151,6 +151,7 @@ int vg_answer(struct vg_device *dev, struct vg_queue *queue, const struct virtio
         .writable = walk->writable,
     };
     uint32_t written = vg_reply_write(dev, &space, request, type, NULL, 0);
+    VG_TRACE(dev, answered, queue, &walk->popped, type);
     if (waits(dev, queue, request, written))
         return queue->broken ? -1 : 0;
     return vg_ring_give_back(dev, queue, &walk->popped, written, written == walk->writable);
@@ -237,6 +238,7 @@ static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out,
 
     vg_ring_take(queue);
     read_request(dev, &queue->walk, &command);
+    VG_TRACE(dev, taken, queue, &command.data);
     uint32_t type = check(dev, &queue->walk, index, &command);
     if (index == VG_QUEUE_CONTROL)
         take_in_hand(dev, &command.data.hdr);
@@ -373,6 +375,7 @@ void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const v
             .writable = chain->writable,
         };
         uint32_t written = vg_reply_write(dev, &space, &chain->request.hdr, type, payload, len);
+        VG_TRACE(dev, answered, queue, &chain->popped, type);
         vg_ring_give_back(dev, queue, &chain->popped, written, written == chain->writable);
         vg_ring_publish(dev, queue);
     }
@@ -405,6 +408,7 @@ static int serve_cursor(struct vg_device *dev, struct vg_queue *queue)
     if (check(dev, &queue->walk, VG_QUEUE_CURSOR, &command) != FOR_CALLER)
         return 0;
     vg_ring_take(queue);
+    VG_TRACE(dev, taken, queue, &command.data);
     uint32_t type = vg_mem_faults(dev) == faults ? run(dev, &command.data) : VIRTIO_GPU_RESP_ERR_UNSPEC;
     vg_answer(dev, queue, &command.data.hdr, type);
     return 1;

@@ -114,6 +114,7 @@ static uint32_t submit_3d(struct vg_device *dev, const struct virtio_gpu_cmd_sub
     uint32_t type = read_tail(dev, sizeof(*command), command->size, &stream);
     if (type != 0)
         return type;
+    VG_TRACE(dev, stream, &dev->queues[VG_QUEUE_CONTROL], stream, command->size);
     type = vg_render_convert_attached(dev, context);
     if (type != VIRTIO_GPU_RESP_OK_NODATA)
         return type;

@@ -101,6 +101,7 @@ int vg_ring_give_back(struct vg_device *dev, struct vg_queue *queue, const struc
                       int full)
 {
     uint64_t faults = vg_mem_faults(dev);
+    VG_TRACE(dev, returned, queue, popped, written);
     if (queue->in_order)
         vg_order_done(queue, popped, written, full);
     else

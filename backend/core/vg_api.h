@@ -272,6 +272,13 @@ int vg_render_fill_capset(const vg_device *dev, uint32_t id, void *out);
 /* RESOURCE_ASSIGN_UUID: 16 bytes, the same for the resource's whole life. A response type. */
 uint32_t vg_resource_uuid(vg_device *dev, uint32_t id, uint8_t *out);
 
+/* ---- trace --------------------------------------------------------------------------------------------------- */
+
+/* From now on what happens to every command is appended to fd, which stays the caller's (protocol/trace.py: records). */
+void vg_trace_start(vg_device *dev, int fd);
+/* The end of it. 0, or the errno of the write that ended it before. */
+int vg_trace_stop(vg_device *dev);
+
 /* ---- fault containment --------------------------------------------------------------------------------------- */
 
 /* Aborts the process when the calling thread used seconds of CPU time without a vg_hang_pat() in between. 0 turns it off.

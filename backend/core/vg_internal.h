@@ -13,6 +13,7 @@
 #include "vg_resource.h" /* struct vg_resources: table, backing, transfer (resource.c); budget (budget.c) */
 #include "vg_image.h"    /* struct vg_images: memfd images, holds, retirement (image.c) */
 #include "vg_render.h"   /* struct vg_render: the render thread, contexts, fences (render*.c) */
+#include "vg_trace.h"    /* struct vg_trace: what happens to each command, in a file (trace.c) */
 #include "vg_scanout.h"  /* struct vg_scanout, struct vg_cursor_state: frames, damage, cursor (scanout.c, cursor.c) */
 
 struct vg_device {
@@ -32,6 +33,7 @@ struct vg_device {
     int draining;         /* index of the queue being drained now, else -1 (drain.c) */
     int polling_cursor;   /* inside vg_poll_cursor (drain.c) */
     struct vg_render *render; /* NULL: no renderer, no second thread, no lock */
+    struct vg_trace trace;    /* off: nothing is written (trace.c) */
 };
 
 /* ---- the lock: at the top of every public function ---- */
