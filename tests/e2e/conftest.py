@@ -13,6 +13,7 @@ from .harness.daemon import Daemon
 from .harness.desktop import Desktop
 from .harness.guest import Guest, guest_image
 from .harness.pair import Pair
+from .harness.served import Served
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +40,18 @@ def pair(image: Path, request: pytest.FixtureRequest) -> Iterator[Pair]:
             guests.append(stack.enter_context(Guest(image, vhost_user=socket, **options)))
             guests[-1].wait_boot()
         yield Pair(*guests, daemon)
+
+
+@pytest.fixture(scope="module")
+def virgl(image: Path) -> Iterator[Served]:
+    """A booted guest with 3D, whose screen is 1024 x 768 (Mesa's programs take the largest mode)."""
+    daemon = Daemon("--virgl")
+    try:
+        with Guest(image, vhost_user=daemon.socket, kernel="drm.edid_firmware=edid/1024x768.bin") as guest:
+            guest.wait_boot()
+            yield Served(guest, daemon)
+    finally:
+        daemon.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -37,13 +38,15 @@ def guest_image() -> Path:
 class Guest:
     """A running guest with one virtio-gpu device, called "gpu" in QMP.
 
-    vhost_user: path of the vhost-user socket of a back-end; None: QEMU's in-process device.
+    vhost_user: path of the vhost-user socket of a back-end; None: QEMU's in-process device. gl_display: the in-process
+    device is the one with 3D, and this (an Xvfb's name) is where it renders and QEMU has its window.
     outputs: max_outputs of the device. properties: more of them, as on QEMU's command line. kernel: more words for the
     kernel's command line. devices: more -device options.
     """
 
     image: Path
     vhost_user: Path | None = None
+    gl_display: str = ""
     outputs: int = 1
     properties: str = ""
     kernel: str = ""
@@ -53,7 +56,9 @@ class Guest:
         self._scratch = tempfile.TemporaryDirectory(prefix="vhost-gpu-e2e-")
         self.directory = Path(self._scratch.name)
         self._log = open(self.directory / "qemu.log", "wb")  # noqa: SIM115  (closed with the guest)
-        self.process = subprocess.Popen(self._command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        self.process = subprocess.Popen(
+            self._command(), stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, env=self._environment()
+        )
         try:
             self._connect()
         except BaseException:
@@ -63,7 +68,7 @@ class Guest:
     def _command(self) -> list[str]:
         words = f"""qemu-system-x86_64 -name guest -M pc,memory-backend=memory -cpu {_GUEST["cpu"]} -accel tcg -smp 2
             -m {_GUEST["memory"]} -object memory-backend-memfd,id=memory,size={_GUEST["memory"]},share=on
-            -nodefaults -no-user-config -display none
+            -nodefaults -no-user-config -display {"sdl,gl=on" if self.gl_display else "none"}
             -kernel {self.image}/vmlinuz -initrd {self.image}/initrd
             -drive file={self.image}/root.squashfs,if=none,id=root,format=raw,readonly=on
             -device virtio-blk-pci,drive=root
@@ -73,13 +78,18 @@ class Guest:
         words += ["-append", f"{_KERNEL_ARGUMENTS} {self.kernel}"]
         properties = ",".join(["id=gpu", f"max_outputs={self.outputs}", *filter(None, [self.properties])])
         if self.vhost_user is None:
-            words += ["-device", f"virtio-gpu-pci,{properties}"]
+            words += ["-device", f"virtio-gpu{'-gl' if self.gl_display else ''}-pci,{properties}"]
         else:
             words += ["-chardev", f"socket,id=vgpu,path={self.vhost_user}"]
             words += ["-device", f"vhost-user-gpu-pci,chardev=vgpu,{properties}"]
         for device in self.devices:
             words += ["-device", device]
         return words
+
+    def _environment(self) -> dict[str, str]:
+        if not self.gl_display:
+            return dict(os.environ)
+        return {**os.environ, "DISPLAY": self.gl_display, "LIBGL_ALWAYS_SOFTWARE": "1"}
 
     def _connect(self) -> None:
         def listening() -> bool:

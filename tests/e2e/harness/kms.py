@@ -1,4 +1,4 @@
-"""Drives tests/e2e/guest/kms.c inside the guest, and computes what it draws."""
+"""Drives tests/e2e/guest/kms.c, or glkms.c, inside the guest, and computes what they draw."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ def cursor_pixels(seed: int) -> npt.NDArray[np.uint8]:
 
 
 class Kms:
-    """The program, running in a guest; commands as kms.c lists them."""
+    """The program (kms, or glkms on the renderer), running in a guest; commands as its source lists them."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, program: str = "kms") -> None:
         self._guest = guest
         self._commands = 0
-        self._program = guest.program("kms", "kms")
+        self._name = program
+        self._program = guest.program(program, program)
 
     def do(self, command: str) -> None:
         """Runs one command; RuntimeError with the program's words when it fails."""
         self._commands += 1
         said = self._guest.run(
-            f"echo '{command}' >/run/bg/kms.in; n=0; until [ $(wc -l </run/bg/kms.log) -ge {self._commands} ] "
-            "|| [ $n -ge 200 ]; do sleep 0.05; n=$((n+1)); done; tail -n 1 /run/bg/kms.log"
+            f"cd /run/bg; echo '{command}' >{self._name}.in; n=0; "
+            f"until [ $(wc -l <{self._name}.log) -ge {self._commands} ] || [ $n -ge 200 ]; "
+            f"do sleep 0.05; n=$((n+1)); done; tail -n 1 {self._name}.log"
         ).strip()
         if said != "ok":
-            raise RuntimeError(f"kms {command}: {said}")
+            raise RuntimeError(f"{self._name} {command}: {said}")
 
     def __enter__(self) -> Kms:
         self._program.__enter__()
