@@ -7,7 +7,7 @@ which the VMM may have to be asked for) later.
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backend._core import ffi, lib
 from backend.memory import GuestMemory
@@ -15,6 +15,10 @@ from backend.screens import Screens
 from backend.virtqueue import Virtqueue
 from protocol import virtio_gpu as vg
 from protocol.errors import PeerError
+
+if TYPE_CHECKING:
+    from backend.rendering import Rendering
+    from protocol.virtio_gpu_blob import ResourceAssignUuid
 
 NUM_QUEUES = lib.VG_NUM_QUEUES
 CONTROL_QUEUE = lib.VG_QUEUE_CONTROL
@@ -61,6 +65,30 @@ class Device:
         self.queues = tuple(Virtqueue(self.core, index) for index in range(NUM_QUEUES))
         self.screens = Screens(self.core)
         self._displays = displays
+        self._handlers = _HANDLERS
+        self._decode: Callable[[Any], vg.Command] = vg.decode_command
+        self.rendering: Rendering | None = None
+        """The renderer, where there is one."""
+
+    def start_renderer(self, ops: int, render_node: str | None = None) -> "Rendering":
+        """Opens a renderer: the control queue is its thread's from now on, which begins when it is resumed.
+
+        Args:
+            ops: where its ``struct vg_renderer_ops`` is.
+            render_node: path of the GPU's render node; None: the renderer's choice.
+
+        Raises:
+            ConfigError: it can't be opened; there is none then.
+        """
+        # Imported here: a session without 3D need not pay for it.
+        from backend.rendering import Rendering
+        from protocol.virtio_gpu_3d import decode_any_command
+        from protocol.virtio_gpu_blob import ResourceAssignUuid
+
+        self.rendering = Rendering(self.core, ops, render_node)
+        self._decode = decode_any_command
+        self._handlers = _HANDLERS | {ResourceAssignUuid: Device._assign_uuid}
+        return self.rendering
 
     def set_num_scanouts(self, num_scanouts: int) -> None:
         """How many scanouts the guest may use from now on, 1 to 16."""
@@ -77,8 +105,9 @@ class Device:
         return int(lib.vg_hostmem_used(self.core))
 
     def config(self) -> vg.GpuConfig:
-        """The configuration space: no events (they are the VMM's), no capability sets."""
-        return vg.GpuConfig(num_scanouts=self.num_scanouts, num_capsets=0)
+        """The configuration space: no events (they are the VMM's)."""
+        num_capsets = len(self.rendering.capsets) if self.rendering else 0
+        return vg.GpuConfig(num_scanouts=self.num_scanouts, num_capsets=num_capsets)
 
     def set_features(self, features: int) -> None:
         """SET_FEATURES: the bits that the guest's driver acknowledged, known or not."""
@@ -96,11 +125,11 @@ class Device:
             answer: called with the response.
         """
         try:
-            command = vg.decode_command(data)
+            command = self._decode(data)
         except PeerError:
             answer(vg.ResponseType.ERR_INVALID_PARAMETER, b"")
             return
-        handler = _HANDLERS.get(type(command), Device._unknown)
+        handler = self._handlers.get(type(command), Device._unknown)
         handler(self, command, answer)
 
     def _display_info(self, _command: vg.GetDisplayInfo, answer: Answer) -> None:
@@ -134,9 +163,28 @@ class Device:
     def _update_cursor(self, c: vg.UpdateCursor, answer: Answer) -> None:
         answer(lib.vg_update_cursor(self.core, c.scanout_id, c.x, c.y, c.resource_id, c.hot_x, c.hot_y), b"")
 
-    def _no_capset(self, _command: vg.Command, answer: Answer) -> None:
-        # num_capsets is 0, so every index and every id is one that we do not have.
-        answer(vg.ResponseType.ERR_INVALID_PARAMETER, b"")
+    def _capset_info(self, command: vg.GetCapsetInfo, answer: Answer) -> None:
+        capsets = self.rendering.capsets if self.rendering else []
+        if command.capset_index >= len(capsets):
+            answer(vg.ResponseType.ERR_INVALID_PARAMETER, b"")
+        else:
+            answer(vg.ResponseType.OK_CAPSET_INFO, capsets[command.capset_index].encode())
+
+    def _capset(self, command: vg.GetCapset, answer: Answer) -> None:
+        # As virglrenderer, whatever version was asked for: the sets only grow at their end.
+        data = self.rendering.fill_capset(command.capset_id) if self.rendering else None
+        if data is None:
+            answer(vg.ResponseType.ERR_INVALID_PARAMETER, b"")
+        else:
+            answer(vg.ResponseType.OK_CAPSET, data)
+
+    def _assign_uuid(self, command: "ResourceAssignUuid", answer: Answer) -> None:
+        uuid = ffi.new("uint8_t[16]")
+        response = lib.vg_resource_uuid(self.core, command.resource_id, uuid)
+        if response == vg.ResponseType.OK_NODATA:
+            answer(vg.ResponseType.OK_RESOURCE_UUID, bytes(ffi.buffer(uuid)))
+        else:
+            answer(response, b"")
 
     def _unknown(self, command: vg.Command, answer: Answer) -> None:
         _log.debug("unknown command %s", command)
@@ -152,6 +200,6 @@ _HANDLERS: dict[type[Any], Callable[[Device, Any, Answer], None]] = {
     vg.ResourceDetachBacking: Device._detach_backing,
     vg.SetScanout: Device._set_scanout,
     vg.UpdateCursor: Device._update_cursor,
-    vg.GetCapsetInfo: Device._no_capset,
-    vg.GetCapset: Device._no_capset,
+    vg.GetCapsetInfo: Device._capset_info,
+    vg.GetCapset: Device._capset,
 }

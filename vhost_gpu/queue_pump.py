@@ -117,24 +117,37 @@ class QueuePump:
         def answer(response: int, payload: bytes) -> None:
             self._answer(epoch, response, payload)
 
-        try:
-            self._device.execute(self._queue.request_data(), answer)
-        except Exception:
-            _log.exception("our fault: command %#x failed", self._queue.request.type)
-            if self._outstanding:
-                answer(ResponseType.ERR_UNSPEC, b"")
+        execute(self._device, self._queue, answer)
 
     def _answer(self, epoch: int, response: int, payload: bytes) -> None:
         if epoch != self._epoch or not self._outstanding:
             return
-        if response >= ResponseType.ERR_UNSPEC:
-            _log.warning("command %#x refused: %s", self._queue.request.type, _response_name(response))
         self._outstanding = False
         self._queue.complete(response, payload)
         if self._awaiting:  # it came later than _execute: go on where the turn stopped
             self._awaiting = False
             self._queue.notify()
             self.refresh()
+
+
+def execute(device: Device, queue: Virtqueue, answer: Callable[[int, bytes], None]) -> None:
+    """Runs the queue's ``request``; ``answer`` is called at once or later, never twice with effect: it sees to that."""
+    kind = queue.request.type
+    answered = False
+
+    def answered_with(response: int, payload: bytes) -> None:
+        nonlocal answered
+        answered = True
+        if response >= ResponseType.ERR_UNSPEC:
+            _log.warning("command %#x refused: %s", kind, _response_name(response))
+        answer(response, payload)
+
+    try:
+        device.execute(queue.request_data(), answered_with)
+    except Exception:
+        _log.exception("our fault: command %#x failed", kind)
+        if not answered:
+            answered_with(ResponseType.ERR_UNSPEC, b"")
 
 
 def _response_name(response: int) -> str:

@@ -11,25 +11,26 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from backend._core import lib
-from backend.device import Device
-from protocol.errors import PeerError
+from backend.device import CONTROL_QUEUE, Device
+from protocol.errors import ConfigError, PeerError
 from vhost_gpu import log
 from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
 from vhost_gpu.describe import describe
 from vhost_gpu.displays import ALL_SCANOUTS, Displays
 from vhost_gpu.pacer import Pacer
 from vhost_gpu.queue_pump import QueuePump
-from vhost_gpu.vhost_user_handler import VhostUserHandler
+from vhost_gpu.vhost_user_handler import Pump, VhostUserHandler
 from vhost_gpu.vhost_user_socket import VhostUserSocket
 
 if TYPE_CHECKING:
     # Imported where first used: a third of the process's start time that its first answer need not wait for.
+    from vhost_gpu.render_pump import RenderPump
     from vhost_gpu.viewer_sink import ViewerSink
     from vhost_gpu.vmm_display import VmmDisplay
 
@@ -58,8 +59,8 @@ class Session:
         self.device = Device(config.max_outputs, config.max_hostmem, self._displays)
         self.device.set_polling(config.poll_us)
         self._news = Pacer(self._loop, self._publish)
-        pumps = tuple(QueuePump(self._loop, self.device, queue, self._served) for queue in self.device.queues)
-        self.handler = VhostUserHandler(self.device, pumps, self)
+        self._render_pump = self._start_renderer() if config.virgl else None
+        self.handler = VhostUserHandler(self.device, tuple(self._pumps()), self)
         self._display: VmmDisplay | None = None
         self._viewers: set[ViewerSink] = set()
         self._relieving: asyncio.TimerHandle | None = None
@@ -67,10 +68,28 @@ class Session:
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self._socket = VhostUserSocket(self._loop, connection, self.handler.handle, self._vmm_gone)
 
+    def _start_renderer(self) -> "RenderPump":
+        """Raises ConfigError. Nothing of 3D is imported without it."""
+        from backend import renderer
+        from vhost_gpu.render_pump import RenderPump
+
+        renderer.check()
+        rendering = self.device.start_renderer(renderer.ops_address(), self._config.render_node)
+        return RenderPump(self._loop, self.device, rendering, self._served)
+
+    def _pumps(self) -> Iterator[Pump]:
+        for queue in self.device.queues:
+            if queue.index == CONTROL_QUEUE and self._render_pump is not None:
+                yield self._render_pump
+            else:
+                yield QueuePump(self._loop, self.device, queue, self._served)
+
     def close(self) -> None:
         """Ends everything; the queues stop before anything else goes."""
         self._socket.close()
         self.handler.close()
+        if self._render_pump is not None:
+            self._render_pump.close()
         for viewer in tuple(self._viewers):
             viewer.end_session()
         if self._display is not None:
@@ -129,7 +148,9 @@ class Session:
         self._display.start()
 
     def settle(self) -> None:
-        """What waits for the VMM's answer gets ours."""
+        """What waits for the VMM's answer gets ours, what waits for the renderer is given back."""
+        if self._render_pump is not None:
+            self._render_pump.settle()
         if self._display is not None:
             self._display.give_up()
 
@@ -211,7 +232,13 @@ class SessionProcess:
         config = SessionConfig.from_message(message)
         log.setup(config.log_level, config.log_format, config.name)
         connection = socket.socket(fileno=fds[0])
-        self._session = Session(config, connection, self._channel)
+        try:
+            self._session = Session(config, connection, self._channel)
+        except ConfigError as error:
+            connection.close()
+            _log.error("%s", error)
+            self._stop(str(error))
+            return
         self._session.ended.add_done_callback(lambda ended: self._stop(ended.result() or "the VMM closed it"))
 
     def _viewer(self, message: dict[str, Any], fds: list[int]) -> None:

@@ -15,7 +15,6 @@ from backend.virtqueue import Virtqueue
 from protocol import vhost_user as vu
 from protocol import virtio_gpu as vg
 from protocol.errors import PeerError
-from vhost_gpu.queue_pump import QueuePump
 
 VIRTIO_RING_F_INDIRECT_DESC = 28
 VIRTIO_RING_F_EVENT_IDX = 29
@@ -38,6 +37,8 @@ FEATURES = sum(
     )
 )
 """The answer to GET_FEATURES. Other bits are accepted all the same: QEMU passes on what its guest acknowledged."""
+FEATURES_3D = sum(1 << bit for bit in (vg.Feature.VIRGL, vg.Feature.RESOURCE_UUID, vg.Feature.CONTEXT_INIT))
+"""What a renderer adds to it."""
 
 _FIRST_SPLIT_BASE = 0
 _FIRST_PACKED_BASE = 0x80008000
@@ -59,6 +60,19 @@ PROTOCOL_FEATURES = sum(
 )
 
 _log = logging.getLogger("vhost_gpu.vhost_user")
+
+
+class Pump(Protocol):
+    """Who serves a queue: ``QueuePump`` or ``RenderPump``."""
+
+    def refresh(self) -> None:
+        """The queue was started, enabled, stopped, or got another eventfd."""
+
+    def pause(self) -> None:
+        """The kick eventfd is going to be replaced; ``refresh`` follows."""
+
+    def stop(self) -> None:
+        """Stops the queue at once."""
 
 
 class SessionHooks(Protocol):
@@ -89,7 +103,7 @@ class VhostUserHandler:
         hooks: the session.
     """
 
-    def __init__(self, device: Device, pumps: tuple[QueuePump, ...], hooks: SessionHooks) -> None:
+    def __init__(self, device: Device, pumps: tuple[Pump, ...], hooks: SessionHooks) -> None:
         self._device = device
         self._pumps = pumps
         self._hooks = hooks
@@ -130,7 +144,7 @@ class VhostUserHandler:
     # ---- features
 
     def _get_features(self, _message: vu.Message) -> vu.Payload:
-        return vu.U64(FEATURES)
+        return vu.U64(FEATURES | FEATURES_3D if self._device.rendering else FEATURES)
 
     def _set_features(self, message: vu.Message) -> None:
         self.features = _u64(message)
@@ -217,10 +231,11 @@ class VhostUserHandler:
     def _set_vring_base(self, message: vu.Message) -> None:
         state = _state(message)
         queue = self._queue(state.index)
-        if self._is_silent_reset(queue, state.num):
+        reset = self._is_silent_reset(queue, state.num)
+        self._pumps[state.index].stop()
+        if reset:
             self._device.reset()
             self._hooks.publish()
-        self._pumps[state.index].stop()
         queue.set_base(state.num)
         if state.index == CONTROL_QUEUE:
             self._told_base = -1
