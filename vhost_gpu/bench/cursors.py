@@ -19,7 +19,7 @@ _PLACES = 101
 _DEPTH = 2
 
 
-def _moves() -> list[tuple[Prepared, ...]]:
+def moves() -> list[tuple[Prepared, ...]]:
     """MOVE_CURSOR here and there; like Linux's, without room for an answer."""
     return [prepare(MoveCursor(0, 5 * i, 3 * i), reply_length=0) for i in range(_PLACES)]
 
@@ -35,7 +35,8 @@ def _cursor_resource(guest: BenchGuest) -> int:
     return picture.resource_id
 
 
-def _paced(guest: BenchGuest, operations: list[tuple[Prepared, ...]], seconds: float) -> Run:
+def paced(guest: BenchGuest, operations: list[tuple[Prepared, ...]], seconds: float) -> Run:
+    """The cursor's operations, 250 a second."""
     return guest.cursor.run(operations, interval=_INTERVAL, seconds=seconds)
 
 
@@ -59,8 +60,8 @@ def _alone(target: Target, settings: Settings) -> dict[str, float]:
     with BenchGuest.open(target) as guest:
         resource = _cursor_resource(guest)
         guest.show(guest.surface(1024, 768))
-        move = _paced(guest, _moves(), settings.seconds)
-        update = _paced(guest, _updates(resource), settings.seconds)
+        move = paced(guest, moves(), settings.seconds)
+        update = paced(guest, _updates(resource), settings.seconds)
     return {
         "move_p50": move.percentile_us(50),
         "move_p99": move.percentile_us(99),
@@ -75,9 +76,9 @@ def _busy(target: Target, settings: Settings) -> dict[str, float]:
         resource = _cursor_resource(guest)
         guest.show(surface)
         with full_frames(guest, surface.update(), 2 * settings.seconds):
-            move = _paced(guest, _moves(), settings.seconds)
+            move = paced(guest, moves(), settings.seconds)
         with full_frames(guest, surface.update(), 2 * settings.seconds):
-            update = _paced(guest, _updates(resource), settings.seconds)
+            update = paced(guest, _updates(resource), settings.seconds)
     return {
         "move_p50": move.percentile_us(50) / 1000,
         "move_p99": move.percentile_us(99) / 1000,

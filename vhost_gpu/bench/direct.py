@@ -163,6 +163,9 @@ def _run(job: Job, seconds: float) -> Outcome:
     request = ffi.new("vd_job *")
     request.words, request.lengths, request.count = words, lengths, len(job.streams)
     request.depth, request.read_id = job.depth, job.read
+    for resource in job.resources:
+        if resource.id == job.read:
+            request.read_width, request.read_height = resource.width, resource.height
     request.max_ns, request.interval_ns = int(seconds * 1e9), int(job.interval * 1e9)
     request.latency, request.latency_room = latencies, _MAX_LATENCIES
     result = ffi.new("vd_result *")

@@ -124,7 +124,7 @@ def measure_once(scenario: Scenario, program: Program, settings: Settings) -> Ma
     """One run on a back-end of its own. Raises BenchError."""
     from vhost_gpu.bench.target import Target
 
-    with Target.start(program) as target:
+    with Target.start(program, scenario.options) as target:
         return scenario.run(target, settings)
 
 

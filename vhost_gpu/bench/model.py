@@ -51,8 +51,8 @@ class Figure:
 class Scenario:
     """One measurement. ``run`` gives every figure by its name; a failed one raises ``BenchError``.
 
-    ``rival``: whether back-ends other than ours can be measured. ``standard``: whether it runs when nobody asks for
-    certain scenarios.
+    ``options``: what a program is started with beside its own arguments. ``rival``: whether back-ends other than ours
+    can be measured. ``standard``: whether it runs when nobody asks for certain scenarios.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Scenario:
     run: Callable[[Target, Settings], dict[str, float]]
     rival: bool = True
     standard: bool = True
+    options: tuple[str, ...] = ()
 
 
 class BenchError(Exception):

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from vhost_gpu.bench import commands, costs, cursors, endurance, footprint, frames, sharing, watching
+from vhost_gpu.bench import (
+    commands,
+    costs,
+    cursors,
+    endurance,
+    footprint,
+    frames,
+    render,
+    render_frames,
+    sharing,
+    watching,
+)
 from vhost_gpu.bench.model import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -10,6 +21,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     *frames.SCENARIOS,
     *watching.SCENARIOS,
     *cursors.SCENARIOS,
+    *render.SCENARIOS,
+    *render_frames.SCENARIOS,
     *footprint.SCENARIOS,
     *costs.SCENARIOS,
     *sharing.SCENARIOS,

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Self
@@ -41,14 +41,17 @@ class Target:
 
     @classmethod
     @contextmanager
-    def start(cls, program: Program) -> Iterator[Self]:
-        """Starts the program; it is gone on leaving. One that listens already is taken as it is. Raises BenchError."""
+    def start(cls, program: Program, options: Sequence[str] = ()) -> Iterator[Self]:
+        """Starts the program with more ``options``; it is gone on leaving. One that listens already is taken as it is.
+
+        Raises BenchError.
+        """
         if program.socket_path is not None:
             yield cls(program, Path(program.socket_path), None, None)
             return
         with tempfile.TemporaryDirectory(prefix="vhost-gpu-bench-") as folder, tempfile.TemporaryFile() as log:
             path = Path(folder) / "gpu.sock"
-            process = _spawn(program, path, log)
+            process = _spawn(program, options, path, log)
             try:
                 yield cls(program, path, process, log)
             finally:
@@ -122,10 +125,11 @@ class Target:
         return processes.context_switches(self.pids())
 
 
-def _spawn(program: Program, path: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _spawn(program: Program, options: Sequence[str], path: Path, log: IO[bytes]) -> subprocess.Popen[bytes]:
     arguments = [part.replace("{socket}", str(path)) for part in program.argv]
     if arguments == list(program.argv):
         arguments += ["--socket-path", str(path)]
+    arguments += options
     try:
         return subprocess.Popen(
             arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **_import_path()}

@@ -24,7 +24,6 @@ struct virgl_box {
 static struct {
     int mode, node, event;
     uint64_t done;                       /* the newest fence that came; written by the renderer's thread too */
-    vd_resource shown;                   /* the last one made */
 } renderer = {.node = -1, .event = -1};
 
 static void context_fence(void *cookie, uint32_t context, uint32_t ring, uint64_t fence)
@@ -96,7 +95,6 @@ int vd_create(const vd_resource *resource)
     if (virgl_renderer_resource_create(&args, NULL, 0))
         return -EINVAL;
     virgl_renderer_ctx_attach_resource(CONTEXT, (int)resource->id);
-    renderer.shown = *resource;
     return 0;
 }
 
@@ -124,16 +122,13 @@ static void wait_news(void)
     virgl_renderer_poll();
 }
 
-static int read_back(uint32_t id, void *pixels)
+static int read_back(const vd_job *job, void *pixels)
 {
-    const vd_resource *shown = &renderer.shown;
-    uint32_t stride = shown->width * PIXEL;
-    struct virgl_box box = {.w = shown->width, .h = shown->height, .d = 1};
-    struct iovec iov = {.iov_base = pixels, .iov_len = (size_t)stride * shown->height};
+    uint32_t stride = job->read_width * PIXEL;
+    struct virgl_box box = {.w = job->read_width, .h = job->read_height, .d = 1};
+    struct iovec iov = {.iov_base = pixels, .iov_len = (size_t)stride * job->read_height};
 
-    if (id != shown->id)
-        return -EINVAL;
-    return virgl_renderer_transfer_read_iov(id, 0, 0, stride, 0, &box, 0, &iov, 1) ? -EIO : 0;
+    return virgl_renderer_transfer_read_iov(job->read_id, 0, 0, stride, 0, &box, 0, &iov, 1) ? -EINVAL : 0;
 }
 
 typedef struct {
@@ -177,7 +172,7 @@ static int start(run *r)
 static int finish(run *r)
 {
     vd_result *result = r->result;
-    int error = r->job->read_id ? read_back(r->job->read_id, r->pixels) : 0;
+    int error = r->job->read_id ? read_back(r->job, r->pixels) : 0;
     uint64_t begun = r->begun[r->finished++ % r->job->depth];
 
     if (r->job->latency && result->latencies < r->job->latency_room)
@@ -238,7 +233,7 @@ int vd_run(const vd_job *job, vd_result *result)
     if (!job->count || !job->depth)
         return -EINVAL;
     r.begun = calloc(job->depth, sizeof(*r.begun));
-    r.pixels = malloc((size_t)renderer.shown.width * renderer.shown.height * PIXEL + 1);
+    r.pixels = malloc((size_t)job->read_width * job->read_height * PIXEL + 1);
     if (r.begun && r.pixels)
         error = loop(&r);
     free(r.begun);

@@ -21,7 +21,8 @@ typedef struct {
     const uint32_t *lengths;     /* of each, in words */
     uint32_t count;
     uint32_t depth;              /* fences that may be out */
-    uint32_t read_id;            /* resource whose pixels are read back behind each fence that came; 0: none */
+    uint32_t read_id;            /* texture of 4-byte pixels that is read back behind each fence that came; 0: none */
+    uint32_t read_width, read_height;
     uint64_t max_ops;            /* 0: no limit */
     uint64_t max_ns;             /* 0: no limit */
     uint64_t interval_ns;        /* begin to begin; 0: at once */
