@@ -90,6 +90,7 @@ def parse(arguments: Sequence[str]) -> Options:
         log_format=chosen.log_format,
         virgl=chosen.virgl,
         render_node=chosen.render_node,
+        trace=chosen.trace,
     )
 
 
@@ -139,8 +140,14 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--render-node",
         metavar="PATH",
-        type=_device,
+        type=_file,
         help="GPU to render with, say /dev/dri/renderD128 (the first that works, else software)",
+    )
+    add(
+        "--trace",
+        metavar="FILE",
+        type=_file,
+        help="write every command of a session there, for vhost-gpu-trace; {name} is the session's name",
     )
     add("--log-level", choices=_LEVELS, default="info", help="what is logged (%(default)s)")
     add("--log-format", choices=_FORMATS, default="auto", help="auto: for journald where standard error is its")
@@ -158,7 +165,7 @@ def _path(text: str) -> str:
     return text
 
 
-def _device(text: str) -> str:
+def _file(text: str) -> str:
     from argparse import ArgumentTypeError
 
     if not text or "\0" in text:

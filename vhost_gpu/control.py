@@ -333,6 +333,7 @@ class SessionConfig:
     log_format: str = "auto"  # auto, text, journal
     virgl: bool = False  # 3D through virglrenderer
     render_node: str | None = None  # of the GPU that renders; None: the first that works, else software
+    trace: str | None = None  # a file for every command; {name} in it is the session's
 
     def to_fields(self) -> Message:
         return {
@@ -345,6 +346,7 @@ class SessionConfig:
             "log_format": self.log_format,
             "virgl": self.virgl,
             "render_node": self.render_node,
+            "trace": self.trace,
         }
 
     @classmethod
@@ -363,6 +365,7 @@ class SessionConfig:
             log_format=field(message, "log_format", str),
             virgl=field(message, "virgl", bool),
             render_node=None if message.get("render_node") is None else field(message, "render_node", str),
+            trace=None if message.get("trace") is None else field(message, "trace", str),
         )
 
 

@@ -25,6 +25,7 @@ class Options:
     log_format: str = "auto"
     virgl: bool = False
     render_node: str | None = None  # None: the first that works, else software
+    trace: str | None = None  # a file for every command of a session
 
     def session_config(self, name: str) -> SessionConfig:
         """What ``start`` tells the session of this name."""
@@ -38,4 +39,5 @@ class Options:
             log_format=self.log_format,
             virgl=self.virgl,
             render_node=self.render_node,
+            trace=self.trace,
         )

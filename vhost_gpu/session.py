@@ -31,6 +31,7 @@ from vhost_gpu.vhost_user_socket import VhostUserSocket
 if TYPE_CHECKING:
     # Imported where first used: a third of the process's start time that its first answer need not wait for.
     from vhost_gpu.render_pump import RenderPump
+    from vhost_gpu.trace_file import TraceFile
     from vhost_gpu.viewer_sink import ViewerSink
     from vhost_gpu.vmm_display import VmmDisplay
 
@@ -58,6 +59,7 @@ class Session:
         self._displays = Displays(config.max_outputs, config.resolution)
         self.device = Device(config.max_outputs, config.max_hostmem, self._displays)
         self.device.set_polling(config.poll_us)
+        self._trace = self._start_trace()
         self._news = Pacer(self._loop, self._publish)
         self._render_pump = self._start_renderer() if config.virgl else None
         self.handler = VhostUserHandler(self.device, tuple(self._pumps()), self)
@@ -95,9 +97,18 @@ class Session:
         if self._display is not None:
             self._display.close()
         self._news.close()
+        if self._trace is not None:
+            self._trace.close()
         for timer in (self._relieving, self._describing):
             if timer is not None:
                 timer.cancel()
+
+    def _start_trace(self) -> "TraceFile | None":
+        if self._config.trace is None:
+            return None
+        from vhost_gpu import trace_file
+
+        return trace_file.start(self.device.core, self._config.trace, self._config.name)
 
     def add_viewer(self, connection: socket.socket) -> None:
         """Takes over a viewer's connection whose HELLO was read and found good."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
     spare: SessionProcess | None = None
     try:
         check_renderer(options)
+        check_trace(options)
         connection = None if options.fd is None else listen.connection(options.fd)
         log.setup(options.log_level, options.log_format)
         open_listeners(options, listeners)
@@ -69,6 +71,15 @@ def check_renderer(options: Options) -> None:
         renderer.check()
     if options.render_node is not None:
         renderer.check_node(options.render_node)
+
+
+def check_trace(options: Options) -> None:
+    """Raises ``ConfigError`` when sessions could not make the trace's file."""
+    if options.trace is None:
+        return
+    folder = os.path.dirname(os.path.abspath(options.trace))
+    if os.path.isdir(options.trace) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"--trace: no file can be made at {options.trace}")
 
 
 def open_listeners(options: Options, listeners: dict[str, Listener]) -> None:

@@ -35,6 +35,7 @@ def test_help_names_every_option(capsys):
         "poll-us",
         "virgl",
         "render-node",
+        "trace",
         "log-level",
     ):
         assert f"--{option}" in text
@@ -46,7 +47,7 @@ def test_defaults():
 
 def test_every_option():
     text = "--fd=3 --display-socket d --max-outputs 16 --resolution 1920x1080 --max-hostmem 512 --poll-us 0"
-    more = ["--log-level=debug", "--log-format=journal", "--virgl", "--render-node=/dev/dri/renderD128"]
+    more = ["--log-level=debug", "--log-format=journal", "--virgl", "--render-node=/dev/dri/renderD128", "--trace=t"]
     assert cli.parse([*text.split(), *more]) == Options(
         fd=3,
         display_socket="d",
@@ -58,6 +59,7 @@ def test_every_option():
         log_format="journal",
         virgl=True,
         render_node="/dev/dri/renderD128",
+        trace="t",
     )
 
 

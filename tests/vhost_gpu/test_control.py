@@ -24,7 +24,7 @@ from vhost_gpu.control import (
 )
 
 CONFIG = SessionConfig("session-1", 2, (1280, 800), 256 << 20, 50, "info")
-CONFIG_3D = replace(CONFIG, virgl=True, render_node="/dev/dri/renderD128")
+CONFIG_3D = replace(CONFIG, virgl=True, render_node="/dev/dri/renderD128", trace="/tmp/{name}.trace")
 
 
 class End:

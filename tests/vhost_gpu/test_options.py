@@ -15,5 +15,6 @@ def test_session_config():
 def test_session_config_of_3d():
     config = Options(virgl=True, render_node="/dev/dri/renderD129").session_config("session-1")
     assert (config.virgl, config.render_node) == (True, "/dev/dri/renderD129")
+    assert Options(trace="t").session_config("session-1").trace == "t"
     config = Options().session_config("session-1")
     assert (config.virgl, config.render_node) == (False, None)

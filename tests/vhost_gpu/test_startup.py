@@ -183,3 +183,12 @@ async def test_the_log_under_a_journal_has_priorities_and_no_time(run, tmp_path)
         sock.send(b"k")
         assert (await program.line("SIGKILL")).startswith("<3>session-1: killed by SIGKILL; ")
     assert (await program.end(signal.SIGTERM))[0] == 0
+
+
+@pytest.mark.parametrize("place", ["missing/trace", ".", "vm.sock/trace"])
+async def test_a_trace_that_can_not_be_made_is_told_at_once(run, tmp_path, place):
+    program = await run("--socket-path", str(tmp_path / "vm.sock"), "--trace", str(tmp_path / place))
+    code, err = await program.end()
+    assert code == 2
+    assert err == f"vhost-gpu: --trace: no file can be made at {tmp_path / place}\n"
+    assert os.listdir(tmp_path) == []
