@@ -33,7 +33,7 @@ static int clears;
 
 static struct record *find(uint32_t id)
 {
-    return virgl_renderer_resource_get_priv(id);
+    return records == NULL ? NULL : virgl_renderer_resource_get_priv(id);
 }
 
 static void drop(struct record *record)

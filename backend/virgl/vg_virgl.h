@@ -1,6 +1,7 @@
 /*
  * What the files of the VirGL renderer share: virglrenderer behind the core's function table (vg_renderer.h).
- * Everything runs on the render thread, which is the only one that may hold virglrenderer's GL contexts.
+ * Everything runs on the render thread, which is the only one that may hold virglrenderer's GL contexts, but the callbacks
+ * of fences.
  */
 #ifndef VG_VIRGL_H
 #define VG_VIRGL_H
@@ -62,9 +63,12 @@ void vg_virgl_clear_resources(int clear);
 
 /* ---- fences.c ---- */
 
+/* After virglrenderer opened, also when it did again. */
 int vg_fences_open(const struct vg_renderer_events *events);
+/* After it was closed: what was pending is not told of. */
+void vg_fences_forget(void);
 void vg_fences_close(void);
-/* Reports every fence as done: of a context that is gone, or of all (0). */
+/* Reports the fences of a context that is gone as done. */
 void vg_fences_drop(uint32_t ctx);
 int vg_fences_poll_fd(void);
 void vg_fences_poll(void);

@@ -28,7 +28,9 @@
 #define NAME_SIZE 64u
 
 static char node[256]; /* in use now; "": none */
-static int is_open;
+static int is_open; /* 0 too when it did not come back from a reset */
+static int is_used; /* a context or a resource was made since it opened */
+static const struct vg_renderer_events *listener;
 static const char *chosen_node; /* only while virglrenderer opens */
 
 /* ---- opening ---- */
@@ -50,7 +52,9 @@ static struct virgl_renderer_callbacks callbacks = {
 /* On the GPU of a node, or, NULL, with what EGL has without one. */
 static int start(const char *path)
 {
-    int flags = VIRGL_RENDERER_USE_EGL | (path == NULL ? VIRGL_RENDERER_USE_SURFACELESS : 0);
+    int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB;
+    if (path == NULL)
+        flags |= VIRGL_RENDERER_USE_SURFACELESS;
     chosen_node = path;
     int rc = virgl_renderer_init(&callbacks, flags, &callbacks);
     chosen_node = NULL;
@@ -148,45 +152,70 @@ static int is_llvmpipe(void)
 
 /* ---- the life of the renderer ---- */
 
+static void shut(void)
+{
+    virgl_renderer_cleanup(&callbacks);
+    vg_virgl_forget_resources();
+    vg_fences_forget();
+    is_open = is_used = 0;
+}
+
+/* virglrenderer has just been opened. */
+static int settle(char *why, size_t size)
+{
+    is_open = 1;
+    int rc = vg_fences_open(listener);
+    if (rc < 0) {
+        snprintf(why, size, "virglrenderer has no thread for its fences: %s", strerror(-rc));
+        shut();
+        return rc;
+    }
+    vg_virgl_clear_resources(!is_llvmpipe());
+    vg_messages_to(listener);
+    return 0;
+}
+
 static int virgl_open(const char *render_node, const struct vg_renderer_events *events, char *why, size_t size)
 {
-    if (is_open) {
+    if (listener != NULL) {
         snprintf(why, size, "virglrenderer is open already in this process");
         return -EBUSY;
     }
-    int rc = vg_fences_open(events);
-    if (rc < 0) {
-        snprintf(why, size, "timerfd_create: %s", strerror(-rc));
-        return rc;
-    }
     vg_messages_open();
-    rc = render_node == NULL ? start_anywhere(why, size) : start_on(render_node, why, size);
-    if (rc < 0) {
-        vg_fences_close();
+    int rc = render_node == NULL ? start_anywhere(why, size) : start_on(render_node, why, size);
+    if (rc < 0)
         return rc;
-    }
-    is_open = 1;
-    vg_messages_to(events);
-    vg_virgl_clear_resources(!is_llvmpipe());
-    return 0;
+    listener = events;
+    rc = settle(why, size);
+    if (rc < 0)
+        listener = NULL;
+    return rc;
 }
 
 static void virgl_close(void)
 {
-    if (!is_open)
-        return;
-    virgl_renderer_cleanup(&callbacks);
-    vg_virgl_forget_resources();
     vg_messages_to(NULL);
+    if (is_open)
+        shut();
     vg_fences_close();
-    is_open = 0;
+    listener = NULL;
 }
 
+/* virgl_renderer_reset() ends the thread that waits for fences, and starts no other (0.10.4; 1.1 as well): so everything
+   is opened anew, which takes some 15 ms. */
 static void virgl_reset(void)
 {
-    virgl_renderer_reset();
-    vg_virgl_forget_resources();
-    vg_fences_drop(0);
+    char why[256] = "";
+    if (!is_used)
+        return;
+    vg_messages_to(NULL);
+    shut();
+    if (start(node[0] == '\0' ? NULL : node) < 0)
+        snprintf(why, sizeof(why), "virglrenderer does not open again: %s", vg_last_message());
+    else
+        settle(why, sizeof(why));
+    if (why[0] != '\0')
+        listener->message(listener->cookie, why);
 }
 
 /* ---- contexts ---- */
@@ -196,8 +225,9 @@ static int ctx_create(uint32_t ctx, uint32_t context_init, const char *name, uin
     char text[64];
     size_t used = len < sizeof(text) - 1 ? len : sizeof(text) - 1;
     uint32_t capset = context_init & CAPSET_MASK;
-    if (context_init & ~CAPSET_MASK)
+    if (!is_open || (context_init & ~CAPSET_MASK) != 0)
         return -EINVAL;
+    is_used = 1;
     if (capset == 0)
         capset = VG_CAPSET_VIRGL2;
     if (capset != VG_CAPSET_VIRGL && capset != VG_CAPSET_VIRGL2)
@@ -212,25 +242,48 @@ static int ctx_create(uint32_t ctx, uint32_t context_init, const char *name, uin
 
 static void ctx_destroy(uint32_t ctx)
 {
+    if (!is_open)
+        return;
     virgl_renderer_context_destroy(ctx);
     vg_fences_drop(ctx);
 }
 
 static void ctx_attach(uint32_t ctx, uint32_t resource)
 {
-    virgl_renderer_ctx_attach_resource((int)ctx, (int)resource);
+    if (is_open)
+        virgl_renderer_ctx_attach_resource((int)ctx, (int)resource);
 }
 
 static void ctx_detach(uint32_t ctx, uint32_t resource)
 {
-    virgl_renderer_ctx_detach_resource((int)ctx, (int)resource);
+    if (is_open)
+        virgl_renderer_ctx_detach_resource((int)ctx, (int)resource);
 }
 
 static int submit(uint32_t ctx, void *stream, uint32_t dwords)
 {
-    if (dwords > INT32_MAX)
+    if (!is_open || dwords > INT32_MAX)
         return -EINVAL;
     return virgl_renderer_submit_cmd(stream, (int)ctx, (int)dwords) == 0 ? 0 : -EINVAL;
+}
+
+static int resource_create(const struct vg_renderer_resource *resource)
+{
+    if (!is_open)
+        return -EIO;
+    is_used = 1;
+    return vg_virgl_resource_create(resource);
+}
+
+static int fence(uint32_t ctx, uint32_t ring, uint64_t seq)
+{
+    return is_open ? vg_fences_create(ctx, ring, seq) : -EIO;
+}
+
+static void poll_fences(void)
+{
+    if (is_open)
+        vg_fences_poll();
 }
 
 static uint64_t resource_bytes(const struct vg_renderer_resource *resource)
@@ -244,7 +297,7 @@ static const struct vg_renderer_ops ops = {
     .close = virgl_close,
     .reset = virgl_reset,
     .poll_fd = vg_fences_poll_fd,
-    .poll = vg_fences_poll,
+    .poll = poll_fences,
     .capset = get_capset,
     .fill_capset = fill_capset,
     .ctx_create = ctx_create,
@@ -252,7 +305,7 @@ static const struct vg_renderer_ops ops = {
     .ctx_attach = ctx_attach,
     .ctx_detach = ctx_detach,
     .resource_bytes = resource_bytes,
-    .resource_create = vg_virgl_resource_create,
+    .resource_create = resource_create,
     .resource_unref = vg_virgl_resource_unref,
     .attach_iov = vg_virgl_attach_iov,
     .detach_iov = vg_virgl_detach_iov,
@@ -260,7 +313,7 @@ static const struct vg_renderer_ops ops = {
     .read_rect = vg_virgl_read_rect,
     .write_rect = vg_virgl_write_rect,
     .submit = submit,
-    .fence = vg_fences_create,
+    .fence = fence,
 };
 
 const void *vg_virgl_ops(void)

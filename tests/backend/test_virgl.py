@@ -239,10 +239,36 @@ def test_fences_are_64_bits_wide(drawing: RemoteRenderer, ctx: int, seq: int) ->
     assert drawing.poll_until(2) == [(ctx, 0, seq), (ctx, 0, seq + 1)]
 
 
-def test_a_fence_of_no_context(renderer: RemoteRenderer) -> None:
-    assert renderer.fence(5, 0, 1) == -errno.EINVAL
-    assert renderer.fence(0, 0, 2) == 0
-    assert renderer.poll_until(1) == [(0, 0, 2)]
+def test_fences_behind_one_that_waits_wait_too(drawing: RemoteRenderer) -> None:
+    """Work that is not done at once, then fences that would be done at once by themselves."""
+    assert drawing.create(3, width=4096, height=4096) == 0
+    drawing.ctx_attach(1, 3)
+    assert drawing.submit(1, clear_stream(3, RED) + command(7, 4, *BLUE, 0, 0, 0) * 20) == 0
+    wanted = [(ctx, 0, seq) for seq, ctx in enumerate((1, 0, 1, 0, 0, 1), 1)]
+    for ctx, ring, seq in wanted:
+        assert drawing.fence(ctx, ring, seq) == 0
+    assert drawing.poll_until(len(wanted)) == wanted
+
+
+@pytest.mark.parametrize("draws", [0, 1, 200])
+def test_a_query_has_its_result_when_the_fence_behind_it_is_done(drawing: RemoteRenderer, draws: int) -> None:
+    assert drawing.create(2, target=BUFFER, format=R8_UNORM, bind=VERTEX_BUFFER, width=64, height=1) == 0
+    assert drawing.create(3, target=BUFFER, format=R8_UNORM, bind=1 << 17, width=16, height=1) == 0
+    assert drawing.attach(3, 16) == 0
+    for id in (2, 3):
+        drawing.ctx_attach(1, id)
+    query = command(1, 20, 0, 0, 3, kind=9)
+    draw = draw_stream(2, -1.0, -1.0, 1.0, 1.0)
+    assert drawing.submit(1, clear_stream(1, BLUE) + query + draw) == 0
+    for seq in range(1, 20):
+        again = draw[-52:] * draws
+        assert drawing.submit(1, command(19, 20) + again + command(20, 20) + command(21, 20, 0)) == 0
+        assert drawing.fence(1, 0, seq) == 0
+        drawing.poll_until(seq)
+        assert drawing.transfer(3, False, (0, 0, 0, 16, 1, 1), ctx=1) == 0
+        state, _, result = struct.unpack("<IIQ", drawing.backing(3))
+        assert (state, result) == (1, SIDE * SIDE * draws)
+    assert drawing.quiet_for(0.05)
 
 
 def test_the_fences_of_a_context_that_goes_are_done(drawing: RemoteRenderer) -> None:
@@ -250,7 +276,7 @@ def test_the_fences_of_a_context_that_goes_are_done(drawing: RemoteRenderer) -> 
     assert drawing.fence(1, 0, 1) == 0
     assert drawing.fence(1, 3, 2) == 0
     drawing.ctx_destroy(1)
-    assert drawing.poll_until(2, waits=False) == [(1, 0, 1), (1, 3, 2)]
+    assert sorted(drawing.poll_until(2)) == [(1, 0, 1), (1, 3, 2)]
 
 
 def test_nothing_ticks_when_nothing_is_pending(drawing: RemoteRenderer) -> None:

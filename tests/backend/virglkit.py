@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
+import os
+import select
 import struct
 import traceback
 from multiprocessing.connection import Connection
@@ -78,6 +81,7 @@ class Renderer:
         self.fences: list[tuple[int, int, int]] = []
         self.messages: list[str] = []
         self._kept: dict[int, tuple[Any, ...]] = {}
+        self._news = os.eventfd(0, os.EFD_NONBLOCK)
         self._events = ffi.new("struct vg_renderer_events *")
         self._callbacks = (
             ffi.callback("void(void *, uint32_t, uint32_t, uint64_t)", self._on_fence),
@@ -87,6 +91,7 @@ class Renderer:
 
     def _on_fence(self, _cookie: Any, ctx: int, ring: int, seq: int) -> None:
         self.fences.append((ctx, ring, seq))
+        os.eventfd_write(self._news, 1)
 
     def _on_message(self, _cookie: Any, text: Any) -> None:
         self.messages.append(self.ffi.string(text).decode())
@@ -111,25 +116,24 @@ class Renderer:
         self.ops.reset()
         self._kept.clear()
 
-    def poll_until(self, wanted: int, waits: bool = True) -> list[tuple[int, int, int]]:
-        """Until so many fences are done; as the core does it: once at once, then when the descriptor is readable."""
-        import select
-
+    def poll_until(self, wanted: int) -> list[tuple[int, int, int]]:
+        """Until so many fences are done; as the core does it: at once, then when there is news."""
         self.ops.poll()
         while len(self.fences) < wanted:
-            if waits and not select.select([self.ops.poll_fd()], [], [], LIMIT)[0]:
+            if not select.select([self.ops.poll_fd(), self._news], [], [], LIMIT)[0]:
                 raise TimeoutError(f"{self.fences} of {wanted}")
-            self.ops.poll()
+            self._hear()
         return self.fences
 
     def quiet_for(self, seconds: float) -> bool:
-        """Whether the descriptor stays unreadable for so long, once what it had to say was heard."""
-        import select
+        """Whether there is no news for so long, once what there was is heard."""
+        self._hear()
+        return not select.select([self.ops.poll_fd(), self._news], [], [], seconds)[0]
 
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._news)
         self.ops.poll()
-        select.select([self.ops.poll_fd()], [], [], 0.01)
-        self.ops.poll()
-        return not select.select([self.ops.poll_fd()], [], [], seconds)[0]
 
     def heard(self) -> list[str]:
         return self.messages
