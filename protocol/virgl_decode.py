@@ -49,10 +49,28 @@ from protocol.virgl_state import (
     named,
     unpack,
 )
+from protocol.virtio_gpu import Rect
 from protocol.virtio_gpu_3d import Box
 
 SHOWN_ITEMS = 16
 """Items of a list, and bytes of data, that are printed."""
+UNSAID = {
+    "indexed": False,
+    "instances": 1,
+    "index_bias": 0,
+    "start_instance": 0,
+    "restart": False,
+    "restart_index": 0,
+    "min_index": 0,
+    "max_index": 0xFFFFFFFF,
+    "count_from": 0,
+    "draw_id": 0,
+    "usage": 0,
+    "layer_stride": 0,
+    "render_condition": False,
+    "alpha_blend": False,
+}
+"""Fields that are not printed when they have the value that they nearly always have."""
 
 Fields = dict[str, Any]
 
@@ -75,7 +93,8 @@ class Decoded:
 
     def __str__(self) -> str:
         parts = [f"{self.offset:6} {self.name} [{self.words}]"]
-        parts += [f"{name}={show(value)}" for name, value in self.fields.items()]
+        said = ((name, value) for name, value in self.fields.items() if name not in UNSAID or value != UNSAID[name])
+        parts += [f"{name}={show(value)}" for name, value in said]
         parts += [f"!! {self.problem}"] if self.problem else []
         return "\n".join([" ".join(parts), *("           | " + line for line in self.text.splitlines())])
 
@@ -402,6 +421,8 @@ def _unnamed(value: IntFlag) -> str:
 def _show_dataclass(value: Any) -> str:
     if isinstance(value, Box):
         return f"{value.x},{value.y},{value.z}+{value.width}x{value.height}x{value.depth}"
+    if isinstance(value, Rect):
+        return f"{value.x},{value.y}+{value.width}x{value.height}"
     parts = []
     for one in fields(value):
         content = getattr(value, one.name)

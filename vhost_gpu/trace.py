@@ -214,6 +214,8 @@ def _fields(kind: int, data: bytes) -> Iterator[tuple[str, Any]]:
         return
     for field in dataclasses.fields(command):  # type: ignore[arg-type]
         value = getattr(command, field.name)
+        if field.name == "debug_name":
+            value = value.decode(errors="replace")
         yield field.name, named(_KINDS[kind, field.name], value) if (kind, field.name) in _KINDS else value
 
 

@@ -22,6 +22,7 @@ from protocol.virgl_const import Command, ObjectType, ShaderType
 from protocol.virgl_decode import Decoded, decode_stream, show
 from protocol.virgl_format import VirglFormat
 from protocol.virgl_shader import StreamOutput, StreamOutputSlot
+from protocol.virtio_gpu import Rect
 from protocol.virtio_gpu_3d import Box
 
 u8 = st.integers(0, 0xFF)
@@ -244,14 +245,16 @@ def test_lines_for_people() -> None:
     stream.clear(vc.ClearBuffer.COLOR0 | vc.ClearBuffer.DEPTH, (0.5, 0.0, 0.0, 1.0))
     stream.set_constants(ShaderType.VERTEX, struct.pack("<20f", *range(20)))
     stream.inline_write(7, Box(0, 0, 0, 20), bytes(20))
+    stream.draw(vc.Primitive.TRIANGLE_FAN, 34, instances=2)
     assert list(map(str, decode_stream(stream.data))) == [
         "     0 CREATE_OBJECT RASTERIZER [9] handle=2 state=Rasterizer(fill_front=POINT)",
         "    40 BIND_OBJECT RASTERIZER [1] handle=2",
         "    48 CLEAR [8] buffers=DEPTH|COLOR0 color=(0.5, 0, 0, 1) depth=1 stencil=0",
         "    84 SET_CONSTANT_BUFFER [22] shader=VERTEX index=0 "
         "constants=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ... 20 in all)",
-        "   176 RESOURCE_INLINE_WRITE [16] resource=7 level=0 usage=0 stride=0 layer_stride=0 box=0,0,0+20x1x1 "
+        "   176 RESOURCE_INLINE_WRITE [16] resource=7 level=0 stride=0 box=0,0,0+20x1x1 "
         "data=20 bytes 00000000 00000000 00000000 00000000...",
+        "   244 DRAW_VBO [12] start=0 count=34 mode=TRIANGLE_FAN instances=2",
     ]
 
 
@@ -264,6 +267,7 @@ def test_lines_for_people() -> None:
         (True, "True"),
         ("a b", "'a b'"),
         (b"", "0 bytes "),
+        (Rect(1, 2, 3, 4), "1,2+3x4"),
         ((), "()"),
     ],
 )

@@ -23,7 +23,7 @@ from protocol.virtio_gpu import (
     ResourceFlush,
     ResponseType,
 )
-from protocol.virtio_gpu_3d import ResourceCreate3d, Submit3d
+from protocol.virtio_gpu_3d import CtxCreate, ResourceCreate3d, Submit3d
 from vhost_gpu import trace
 from vhost_gpu.trace import MAX_PENDING, assemble, lines, main
 
@@ -68,8 +68,7 @@ def stream() -> bytes:
 
 def test_a_command_in_a_line() -> None:
     assert printed(taken(FLUSH, ns=1_500_000), answered(ns=1_542_500), returned(ns=1_543_000)) == [
-        "    0.001500 control RESOURCE_FLUSH rect=Rect(x=0, y=0, width=640, height=480) resource_id=7 [48+24 bytes]"
-        " -> OK_NODATA in 42.5 us"
+        "    0.001500 control RESOURCE_FLUSH rect=0,0+640x480 resource_id=7 [48+24 bytes] -> OK_NODATA in 42.5 us"
     ]
 
 
@@ -87,6 +86,11 @@ def test_numbers_of_3d_have_names() -> None:
     (line,) = printed(taken(ResourceCreate3d(7, 2, 1, 0x40002, 64, 64, flags=1)))
     assert "target=TEXTURE_2D format=B8G8R8A8_UNORM bind=RENDER_TARGET|SCANOUT" in line
     assert "flags=Y_0_TOP" in line
+
+
+def test_a_contexts_name_is_text() -> None:
+    (line,) = printed(taken(CtxCreate(b"b\xffalls"), ctx_id=1))
+    assert "CTX_CREATE ctx=1 debug_name='b\ufffdalls' context_init=0 " in line
 
 
 def test_the_variable_part_of_a_command_is_left_out() -> None:
