@@ -24,6 +24,7 @@ COMMANDS = {
     "vhost-gpu-demo": "vhost_gpu.guest.demo",
     "vhost-gpu-viewer": "frontend.cli",
     "vhost-gpu-screenshot": "frontend.screenshot",
+    "vhost-gpu-trace": "vhost_gpu.trace",
 }
 REQUIREMENTS = ("cffi", "uvloop", "numpy", "pyglet", "pillow")
 TEMPLATES = {

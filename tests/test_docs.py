@@ -19,6 +19,7 @@ COMMANDS = {
     "vhost-gpu-screenshot": "frontend.screenshot",
     "vhost-gpu-demo": "vhost_gpu.guest.demo",
     "vhost-gpu-bench": "vhost_gpu.bench.cli",
+    "vhost-gpu-trace": "vhost_gpu.trace",
 }
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 

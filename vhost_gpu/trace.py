@@ -27,6 +27,7 @@ from protocol.virgl_state import named
 from protocol.virtio_gpu import HEADER_SIZE as COMMAND_HEADER_SIZE
 from protocol.virtio_gpu import CommandType, ControlHeader, Format, HeaderFlag, ResponseType, Unknown
 from protocol.virtio_gpu_3d import decode_any_command
+from vhost_gpu import __version__
 
 PROGRAM = "vhost-gpu-trace"
 MAX_PENDING = 4096
@@ -92,13 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
-        PROGRAM, description="Prints what vhost-gpu --trace FILE wrote.", allow_abbrev=False
+        PROGRAM, description="Prints the trace of a session: what the daemon wrote.", allow_abbrev=False
     )
     result.add_argument("file", type=Path, help="the trace")
     result.add_argument("--no-streams", dest="streams", action="store_false", help="leave the streams of SUBMIT_3D out")
     result.add_argument(
         "--only", action="append", default=[], metavar="TYPE", help="only these commands, say SUBMIT_3D,RESOURCE_FLUSH"
     )
+    result.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     return result
 
 
