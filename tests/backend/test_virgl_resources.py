@@ -55,7 +55,7 @@ def process() -> Iterator[RemoteRenderer]:
 def renderer(process: RemoteRenderer) -> Iterator[RemoteRenderer]:
     """Without resources."""
     yield process
-    process.reset()
+    process.unref_all()
 
 
 def pattern(size: int) -> bytes:

@@ -81,6 +81,7 @@ class Renderer:
         self.fences: list[tuple[int, int, int]] = []
         self.messages: list[str] = []
         self._kept: dict[int, tuple[Any, ...]] = {}
+        self._made: set[int] = set()
         self._news = os.eventfd(0, os.EFD_NONBLOCK)
         self._events = ffi.new("struct vg_renderer_events *")
         self._callbacks = (
@@ -115,6 +116,7 @@ class Renderer:
     def reset(self) -> None:
         self.ops.reset()
         self._kept.clear()
+        self._made.clear()
 
     def poll_until(self, wanted: int) -> list[tuple[int, int, int]]:
         """Until so many fences are done; as the core does it: at once, then when there is news."""
@@ -183,11 +185,21 @@ class Renderer:
         return int(self.ops.resource_bytes(self._resource(id, **values)))
 
     def create(self, id: int, **values: int) -> int:
-        return int(self.ops.resource_create(self._resource(id, **values)))
+        rc = int(self.ops.resource_create(self._resource(id, **values)))
+        if rc == 0:
+            self._made.add(id)
+        return rc
 
     def unref(self, id: int) -> None:
         self.ops.resource_unref(id)
         self._kept.pop(id, None)
+        self._made.discard(id)
+
+    def unref_all(self) -> None:
+        """And context 1, which most have."""
+        for id in tuple(self._made):
+            self.unref(id)
+        self.ops.ctx_destroy(1)
 
     def attach(self, id: int, *sizes: int, fill: int = 0) -> int:
         """Backing of parts with these sizes, each byte ``fill``."""
