@@ -1,6 +1,6 @@
 /*
  * What keeps a bad guest file or an endless loop from taking the process down silently: SIGBUS inside guest memory is
- * contained, and a process that burns CPU time without a sign of life aborts (with faulthandler's traceback).
+ * contained, and a process whose event loop burns CPU time without a sign of life aborts (with faulthandler's traceback).
  *
  * SIGBUS. A VMM may shrink the file behind a region at any time; touching what is gone raises SIGBUS. The handler looks
  * the address up in a list of guarded mappings, maps an anonymous zero page over the missing one and counts it; the
@@ -10,6 +10,7 @@
  * The list only grows: nodes are reused, never freed, so the handler walks it without locks. A node is live while its
  * length is not zero; its other fields are written before the length is and stay put while it is live.
  */
+#define _GNU_SOURCE /* gettid */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +21,10 @@
 #include <unistd.h>
 
 #include "vg_internal.h"
+
+#ifndef sigev_notify_thread_id /* older versions of glibc */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
 
 struct vg_guard {
     struct vg_guard *next;
@@ -149,7 +154,7 @@ void vg_guard_remove(struct vg_guard *guard)
 static atomic_int patted;
 static atomic_int missed;
 static timer_t timer;
-static int timer_exists;
+static pid_t watched; /* the thread whose CPU time the timer counts; 0: there is no timer */
 
 /* Two ticks in a row without a pat: one may have come just after the work began. */
 static void on_tick(int signo)
@@ -167,22 +172,33 @@ static void on_tick(int signo)
     abort();
 }
 
+/* The thread that is watched gets the signal too, so that a traceback shows what it did. */
 static int create_timer(void)
 {
     struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART | SA_ONSTACK};
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGPROF};
+    struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGPROF};
+    event.sigev_notify_thread_id = gettid();
     sigemptyset(&action.sa_mask);
     if (sigaction(SIGPROF, &action, NULL) < 0 || timer_create(CLOCK_THREAD_CPUTIME_ID, &event, &timer) < 0)
         return -errno;
-    timer_exists = 1;
+    watched = gettid();
     return 0;
+}
+
+static void delete_timer(void)
+{
+    if (watched != 0)
+        timer_delete(timer);
+    watched = 0;
 }
 
 int vg_hang_watch(uint32_t seconds)
 {
-    if (seconds == 0 && !timer_exists)
+    if (seconds == 0 || watched != gettid())
+        delete_timer();
+    if (seconds == 0)
         return 0;
-    if (!timer_exists) {
+    if (watched == 0) {
         int rc = create_timer();
         if (rc < 0)
             return rc;

@@ -318,3 +318,39 @@ def test_hang_watch_spares_who_pats_and_can_be_turned_off():
         "while time.process_time() < 4: pass\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+BUSY_THREAD = """
+import hashlib, threading, time
+from backend._core import lib
+done = threading.Event()
+def burn():
+    while not done.is_set(): hashlib.sha256(bytes(1 << 22)).digest()
+other = threading.Thread(target=burn)
+lib.vg_hang_watch(1)
+other.start()
+while time.process_time() < 3: done.wait(0.1)
+done.set()
+other.join()
+"""
+
+
+def test_hang_watch_does_not_count_what_other_threads_use():
+    done = run_python(BUSY_THREAD)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_hang_watch_is_of_the_thread_that_asked_last():
+    done = run_python(
+        "import faulthandler, threading\n"
+        "from backend._core import lib\n"
+        "faulthandler.enable()\n"
+        "lib.vg_hang_watch(1)\n"
+        "def busy_loop():\n"
+        "    lib.vg_hang_watch(1)\n"
+        "    while True: pass\n"
+        "threading.Thread(target=busy_loop).start()\n"
+    )
+    assert done.returncode == -signal.SIGABRT
+    current = done.stderr.split("Current thread", 1)[1]
+    assert "in busy_loop" in current.split("\n\n", 1)[0]
