@@ -22,7 +22,7 @@ def scenario(name: str) -> Scenario:
 def figures(name: str, program: Program = OURS) -> dict[str, float]:
     """What a scenario gives, every figure of it and no other."""
     wanted = scenario(name)
-    with Target.start(program) as target:
+    with Target.start(program, wanted.options) as target:
         values = wanted.run(target, QUICK)
     assert set(values) == {figure.name for figure in wanted.figures}
     return values

@@ -44,6 +44,14 @@ def test_the_path_goes_where_the_program_wants_it():
         assert target.pids()
 
 
+@pytest.mark.parametrize("more", [(), ("--socket-path", "{socket}")])
+def test_a_scenarios_options_go_behind_the_programs_own(more):
+    show = "import sys; sys.exit(' '.join(sys.argv[1:]))"
+    program = Program("ours", (sys.executable, "-c", show, "own", *more))
+    with Target.start(program, ["--virgl"]) as target, pytest.raises(BenchError, match="own --socket-path .* --virgl$"):
+        target.connect()
+
+
 def test_a_program_that_does_not_exist():
     with pytest.raises(BenchError, match="nowhere"), Target.start(Program("nowhere", ("/nowhere",))):
         pass
