@@ -10,7 +10,6 @@
  * that is destroyed vanish with it, so they are reported here too.
  */
 #define VIRGL_RENDERER_UNSTABLE_APIS
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@
 
 #define FIRST_CAPACITY 256
 
-/* Of GL 3.2 (ARB_sync), whose headers are not worth a build dependency. */
+/* Of GL 3.2 (ARB_sync). */
 #define GL_SYNC_GPU_COMMANDS_COMPLETE 0x9117u
 #define GL_SYNC_FLUSH_COMMANDS_BIT 1u
 #define GL_ALREADY_SIGNALED 0x911Au
@@ -47,22 +46,14 @@ static void *(*fence_sync)(unsigned condition, unsigned flags);
 static unsigned (*client_wait_sync)(void *sync, unsigned flags, uint64_t timeout);
 static void (*delete_sync)(void *sync);
 
-/* From the libraries that virglrenderer has loaded. Without them every fence goes to its thread. */
+/* Without them every fence goes to virglrenderer's thread. */
 static void find_gl(void)
 {
-    void *(*get_proc_address)(const char *) = NULL;
-    void *egl = dlopen("libEGL.so.1", RTLD_LAZY | RTLD_NOLOAD);
-    fence_sync = NULL;
-    if (egl == NULL)
-        return;
-    *(void **)&get_proc_address = dlsym(egl, "eglGetProcAddress");
-    if (get_proc_address != NULL) {
-        *(void **)&client_wait_sync = get_proc_address("glClientWaitSync");
-        *(void **)&delete_sync = get_proc_address("glDeleteSync");
-        if (client_wait_sync != NULL && delete_sync != NULL)
-            *(void **)&fence_sync = get_proc_address("glFenceSync");
-    }
-    dlclose(egl);
+    *(void **)&client_wait_sync = vg_gl_function("glClientWaitSync");
+    *(void **)&delete_sync = vg_gl_function("glDeleteSync");
+    *(void **)&fence_sync = vg_gl_function("glFenceSync");
+    if (client_wait_sync == NULL || delete_sync == NULL)
+        fence_sync = NULL;
 }
 
 /* Whether everything that this thread gave to GL is done. */

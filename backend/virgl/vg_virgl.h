@@ -77,6 +77,13 @@ int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq);
 void vg_fences_on_global(void *cookie, uint32_t fence);
 void vg_fences_on_context(void *cookie, uint32_t ctx, uint32_t ring, uint64_t fence);
 
+/* ---- egl.c ---- */
+
+/* Whether there is EGL that can render on a GPU's node, or without one: 0, or a negative errno value and why. */
+int vg_egl_check(int on_gpu, char *why, size_t size);
+/* A function of GL; NULL: there is none. */
+void *vg_gl_function(const char *name);
+
 /* ---- messages.c ---- */
 
 /* Takes virglrenderer's words from now on. What it says while it opens is only kept as the last message. */

@@ -50,17 +50,23 @@ static struct virgl_renderer_callbacks callbacks = {
 };
 
 /* On the GPU of a node, or, NULL, with what EGL has without one. */
-static int start(const char *path)
+static int start(const char *path, char *why, size_t size)
 {
     int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB;
     if (path == NULL)
         flags |= VIRGL_RENDERER_USE_SURFACELESS;
+    int rc = vg_egl_check(path != NULL, why, size);
+    if (rc < 0)
+        return rc;
     chosen_node = path;
-    int rc = virgl_renderer_init(&callbacks, flags, &callbacks);
+    rc = virgl_renderer_init(&callbacks, flags, &callbacks);
     chosen_node = NULL;
-    if (rc != 0)
+    if (rc != 0) {
+        snprintf(why, size, "virglrenderer can't render with it: %s", vg_last_message());
         return -EIO;
-    snprintf(node, sizeof(node), "%s", path == NULL ? "" : path);
+    }
+    if (path != node)
+        snprintf(node, sizeof(node), "%s", path == NULL ? "" : path);
     return 0;
 }
 
@@ -73,18 +79,18 @@ static int check_node(const char *path, char *why, size_t size)
     if (rc == 0 && access(path, R_OK | W_OK) < 0)
         rc = -errno;
     if (rc < 0)
-        snprintf(why, size, "%s: %s", path, rc == -ENOTTY ? "not a DRM device" : strerror(-rc));
+        snprintf(why, size, "%s", rc == -ENOTTY ? "not a DRM device" : strerror(-rc));
     return rc;
 }
 
 static int start_on(const char *path, char *why, size_t size)
 {
-    int rc = check_node(path, why, size);
+    char reason[256];
+    int rc = check_node(path, reason, sizeof(reason));
+    if (rc == 0)
+        rc = start(path, reason, sizeof(reason));
     if (rc < 0)
-        return rc;
-    rc = start(path);
-    if (rc < 0)
-        snprintf(why, size, "%s: virglrenderer can't render there: %s", path, vg_last_message());
+        snprintf(why, size, "%s: %s", path, reason);
     return rc;
 }
 
@@ -98,11 +104,7 @@ static int start_anywhere(char *why, size_t size)
             rc = start_on(found.gl_pathv[index], why, size);
         globfree(&found);
     }
-    if (rc < 0)
-        rc = start(NULL);
-    if (rc < 0)
-        snprintf(why, size, "virglrenderer finds no EGL to render with: %s", vg_last_message());
-    return rc;
+    return rc < 0 ? start(NULL, why, size) : rc;
 }
 
 /* ---- capability sets ---- */
@@ -210,11 +212,7 @@ static void virgl_reset(void)
         return;
     vg_messages_to(NULL);
     shut();
-    if (start(node[0] == '\0' ? NULL : node) < 0)
-        snprintf(why, sizeof(why), "virglrenderer does not open again: %s", vg_last_message());
-    else
-        settle(why, sizeof(why));
-    if (why[0] != '\0')
+    if (start(node[0] == '\0' ? NULL : node, why, sizeof(why)) < 0 || settle(why, sizeof(why)) < 0)
         listener->message(listener->cookie, why);
 }
 

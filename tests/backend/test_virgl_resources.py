@@ -58,6 +58,15 @@ def renderer(process: RemoteRenderer) -> Iterator[RemoteRenderer]:
     process.unref_all()
 
 
+@pytest.fixture
+def softpipe() -> Iterator[RemoteRenderer]:
+    running = RemoteRenderer(GALLIUM_DRIVER="softpipe")
+    assert running.open() == (0, "")
+    yield running
+    running.close()
+    assert running.end() == 0
+
+
 def pattern(size: int) -> bytes:
     """Bytes of which no two rows of a picture are equal."""
     return bytes((index * 7 + index // 251) % 256 for index in range(size))
@@ -408,6 +417,21 @@ def test_before_any_write_there_are_zeros(renderer: RemoteRenderer, values: dict
             assert 0xEE not in renderer.backing(2)
         assert renderer.backing(2)[: SIZE // 64] == bytes(SIZE // 64)
         renderer.unref(2)
+
+
+def test_another_driver_has_zeros_too(softpipe: RemoteRenderer) -> None:
+    """Not every driver clears what it hands out: with any but llvmpipe we do. Mesa's old software renderer is one."""
+    assert softpipe.create(1, last_level=2) == 0
+    assert softpipe.create(2, target=BUFFER, format=R8_UNORM, bind=VERTEX_BUFFER, width=SIZE, height=1) == 0
+    assert softpipe.create(3, target=ARRAY_2D, array_size=3) == 0
+    assert softpipe.create(4, target=TEXTURE_3D, depth=4, bind=SAMPLER_VIEW) == 0
+    assert softpipe.create(5, format=S8Z24, bind=DEPTH_STENCIL) == 0
+    assert softpipe.create(6, nr_samples=4) in (0, -errno.EINVAL)
+    last = {1: BOX, 2: (0, 0, 0, SIZE, 1, 1), 3: (0, 0, 2, SIDE, SIDE, 1), 4: (0, 0, 3, SIDE, SIDE, 1)}
+    for id, box in last.items():
+        assert softpipe.attach(id, SIZE, fill=0x55) == 0
+        assert softpipe.transfer(id, False, box) == 0
+        assert softpipe.backing(id) == bytes(SIZE)
 
 
 # ---- misuse

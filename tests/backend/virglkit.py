@@ -267,10 +267,10 @@ def plain(id: int) -> dict[str, int]:
 class RemoteRenderer:
     """A ``Renderer`` in a process of its own; each of its methods is one here."""
 
-    def __init__(self) -> None:
+    def __init__(self, **environment: str) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self._process = context.Process(target=serve, args=(theirs, environment), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -302,8 +302,9 @@ class RemoteRenderer:
         return self._process.exitcode
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: Connection, environment: dict[str, str]) -> None:
     """The process of a ``RemoteRenderer``."""
+    os.environ.update(environment)
     renderer = Renderer()
     while True:
         try:
