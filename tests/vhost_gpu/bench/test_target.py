@@ -48,7 +48,8 @@ def test_the_path_goes_where_the_program_wants_it():
 def test_a_scenarios_options_go_behind_the_programs_own(more):
     show = "import sys; sys.exit(' '.join(sys.argv[1:]))"
     program = Program("ours", (sys.executable, "-c", show, "own", *more))
-    with Target.start(program, ["--virgl"]) as target, pytest.raises(BenchError, match=r"own --socket-path .* --virgl$"):
+    all_of_them = r"own --socket-path .* --virgl$"
+    with Target.start(program, ["--virgl"]) as target, pytest.raises(BenchError, match=all_of_them):
         target.connect()
 
 
