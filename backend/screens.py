@@ -155,6 +155,16 @@ class Screens:
         if lib.vg_image_hold(self._core, image) < 0:
             raise KeyError(image)
 
+    def hold_shown(self, scanout: int) -> Frame:
+        """What the scanout shows now, its image held until ``release``.
+
+        With a render thread, what ``frame`` told a moment ago may be neither shown nor held any more.
+        """
+        while True:
+            frame = self.frame(scanout)
+            if not frame.resource_id or lib.vg_image_hold(self._core, frame.image) == 0:
+                return frame
+
     def release(self, image: int) -> None:
         """Ends a hold; ``publish`` afterwards, since a waiting frame may have come out."""
         lib.vg_image_release(self._core, image)

@@ -227,7 +227,16 @@ class ViewerSink:
         if not frame.resource_id or (frame.sequence == state.sequence and not state.damage):
             state.dirty = False
             return True
-        return self._send_image(frame) and self._send_picture(index, state, frame)
+        return self._send_shown(index, state)
+
+    def _send_shown(self, index: int, state: _Scanout) -> bool:
+        frame = self._screens.hold_shown(index)
+        known = frame.generation == state.generation
+        if known and self._send_image(frame) and self._send_picture(index, state, frame):
+            return True
+        self._screens.release(frame.image)
+        self._loop.call_soon(self._screens.publish)
+        return not known and self._send_frame(index, state)
 
     def _send_mode(self, index: int, state: _Scanout, frame: Frame) -> bool:
         mode = vp.Scanout(index, bool(frame.resource_id), frame.generation, frame.width, frame.height)
@@ -248,6 +257,7 @@ class ViewerSink:
         return True
 
     def _send_picture(self, index: int, state: _Scanout, frame: Frame) -> bool:
+        """Takes over the caller's hold of the image, unless the socket is full."""
         message = vp.Frame(
             scanout=index,
             format=frame.format,
@@ -263,7 +273,6 @@ class ViewerSink:
         if not self._try_send(message):
             return False
         state.damage.clear()
-        self._screens.hold(frame.image)
         state.held, state.held_since = frame.image, self._loop.time()
         state.sequence = frame.sequence
         state.dirty = False

@@ -295,6 +295,15 @@ class VmmDisplay:
             return True
         if self._must_wait():
             return False
+        frame = self._screens.hold_shown(index)
+        try:
+            return self._begin_frame(index, state, frame)
+        finally:
+            self._screens.release(frame.image)
+
+    def _begin_frame(self, index: int, state: _Scanout, frame: Frame) -> bool:
+        if frame.generation != state.generation:
+            return True  # the render thread has changed the mode since: this comes first
         state.dirty = False
         rects = [rect for rect in map(self._clipper(index), state.damage.take()) if rect is not None]
         if not frame.resource_id or not rects:
