@@ -1,24 +1,53 @@
 """The command line: options, one clear line for wrong ones, QEMU's conventions."""
 
 import json
+import sys
 
 import pytest
 
+from backend import renderer
 from protocol.errors import ConfigError
-from vhost_gpu import __version__, cli
+from vhost_gpu import __version__, cli, spawn
 from vhost_gpu.options import Options
 
 
 def test_capabilities_ignore_every_other_argument(capsys):
     assert cli.main(["--nonsense", "--print-capabilities", "--fd=x"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"type": "gpu", "features": ["virgl", "render-node"]}
+
+
+def test_capabilities_without_a_renderer(capsys, monkeypatch):
+    monkeypatch.setattr(renderer, "missing", lambda: "not there")
+    assert cli.main(["--print-capabilities"]) == 0
     assert json.loads(capsys.readouterr().out) == {"type": "gpu", "features": []}
 
 
-def test_version(capsys):
+def test_version_has_the_renderers_too(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--version"])
     assert end.value.code == 0
-    assert capsys.readouterr().out == f"vhost-gpu {__version__}\n"
+    ours, theirs = capsys.readouterr().out.splitlines()
+    assert ours == f"vhost-gpu {__version__}"
+    assert theirs.startswith(f"virglrenderer {renderer.version()}, ")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [("import os; os.abort()", "ended with -6"), ("import time; time.sleep(60)", "does not answer")],
+)
+def test_version_survives_a_bad_driver(monkeypatch, code, words):
+    monkeypatch.setattr(cli, "VERSION_SECONDS", 0.5)
+    monkeypatch.setattr(spawn, "module_command", lambda _module: [sys.executable, "-c", code])
+    ours, theirs = cli.versions().splitlines()
+    assert ours == f"vhost-gpu {__version__}"
+    assert theirs.startswith("no 3D: ")
+    assert words in theirs
+
+
+def test_virgl_without_a_renderer_names_the_package(capsys, monkeypatch):
+    monkeypatch.setattr(renderer, "missing", lambda: "not there (Debian package libvirglrenderer-dev)")
+    assert cli.main(["--virgl", "--socket-path", "/nonexistent/x.sock"]) == 2
+    assert capsys.readouterr().err == "vhost-gpu: --virgl: not there (Debian package libvirglrenderer-dev)\n"
 
 
 def test_help_names_every_option(capsys):
@@ -82,6 +111,8 @@ def test_every_option():
         (["--socket", "x"], "--socket"),
         (["--socket-path", "x", "--fd", "3"], "exclude"),
         (["--render-node", ""], "empty"),
+        (["--render-node", "/dev/null", "--fd", "3"], "/dev/null: not a DRM device"),
+        (["--virgl", "--render-node", "/nonexistent", "--fd", "3"], "/nonexistent: No such file"),
         (["stray"], "stray"),
         ([], "is needed"),
         (["--socket-path", "/nonexistent/x.sock"], "/nonexistent/x.sock"),
