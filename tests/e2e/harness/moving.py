@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 from .daemon import Daemon
 from .guest import Guest
@@ -15,13 +16,21 @@ from .waiting import wait_until
 
 def ground(picture: Picture) -> tuple[int, ...]:
     """The colour that most pixels have."""
-    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
-    return tuple(colours[counts.argmax()].tolist())
+    colours, counts = np.unique(_packed(picture), return_counts=True)
+    most = int(colours[counts.argmax()])
+    return most >> 16, most >> 8 & 255, most & 255
 
 
 def covered(picture: Picture) -> float:
     """Share of the pixels that are not of the ground's colour."""
-    return float(np.any(picture != np.array(ground(picture), np.uint8), axis=2).mean())
+    packed = _packed(picture)
+    return 1 - float(np.unique(packed, return_counts=True)[1].max()) / packed.size
+
+
+def _packed(picture: Picture) -> npt.NDArray[np.uint32]:
+    """A number for each pixel: many times as fast to count as three bytes."""
+    red, green, blue = (picture[:, :, channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
 
 
 def wait_moving(guest: Guest, least: float) -> Picture:
