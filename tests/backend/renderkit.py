@@ -134,23 +134,35 @@ class RenderKit(Kit):
         back: list[int] = []
 
         def came() -> bool:
-            ring.ask_call()
-            back.extend(id_ for id_, _ in ring.take_used())
+            while taken := ring.take_used():
+                back.extend(id_ for id_, _ in taken)
+                ring.ask_call()  # then look again: some may have come just before
             return len(back) >= count
+
+        ring.ask_call()
 
         self.wait(came, ring.call)
         assert len(back) == count
         return back
 
     def none_comes(self) -> bool:
-        """Whether nothing has come back; the thread has done all it could when this is asked."""
+        """Whether nothing has come back when the thread has served everything that it could."""
         self.settle_down()
         return not self.control.take_used()
 
     def settle_down(self) -> None:
-        """Returns when the thread has served everything that was there."""
+        """Returns when the thread has taken every command, or has handed one over, and is done with it."""
+        until = time.monotonic() + LIMIT
+        while self.request.chain == ffi.NULL and (self.control.info().base ^ self.control.base()) & 0xFFFF:
+            assert time.monotonic() < until, f"in vain; calls: {self.calls()[-8:]}"
+            os.sched_yield()
         lib.vg_render_pause(self.core, 0)
         lib.vg_render_resume(self.core)
+
+    def wait_call(self) -> None:
+        """Waits for an interrupt, asked for before."""
+        readable, _, _ = select.select([self.control.call], [], [], LIMIT)
+        assert readable
 
     def do(self, *requests: bytes, reply: int = 24) -> list[int]:
         """Sends commands one after another; the types of the responses."""
