@@ -47,25 +47,26 @@ def systemctl(manager: Manager, installed: Path) -> Iterator[Callable[..., str]]
     manager.run("systemctl", "kill", "--signal=KILL", "user-manager.service")
 
 
-def wait_for_status(systemctl: Callable[..., str], status: str) -> None:
+def wait_for_status(systemctl: Callable[..., str], service: str, status: str) -> None:
     deadline = time.monotonic() + LIMIT
-    while (shown := systemctl("show", "vhost-gpu@vm1.service", "--property=StatusText")) != f"StatusText={status}\n":
+    while (shown := systemctl("show", service, "--property=StatusText")) != f"StatusText={status}\n":
         assert time.monotonic() < deadline, shown
         time.sleep(0.05)
 
 
 def test_a_vmm_that_connects_starts_the_users_service(manager: Manager, systemctl: Callable[..., str]) -> None:
-    systemctl("start", "vhost-gpu@vm1.socket")
-    path = manager.path("/run/user-test/vhost-gpu/vm1.sock")
-    status = os.stat(path)
-    assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, NOBODY)
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(LIMIT)
-        sock.connect(path)
-        sock.sendall(struct.pack("<III", 1, 1, 0))
-        assert len(sock.recv(64)) == 20
-        wait_for_status(systemctl, "1 session, 0 viewers")
-        systemctl("stop", "vhost-gpu@vm1.service")
-        assert sock.recv(1) == b""
-    systemctl("stop", "vhost-gpu@vm1.socket")
-    assert not os.path.exists(path)
+    for template in ("vhost-gpu", "vhost-gpu-virgl"):
+        systemctl("start", f"{template}@vm1.socket")
+        path = manager.path("/run/user-test/vhost-gpu/vm1.sock")
+        status = os.stat(path)
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o600, NOBODY)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(LIMIT)
+            sock.connect(path)
+            sock.sendall(struct.pack("<III", 1, 1, 0))
+            assert len(sock.recv(64)) == 20
+            wait_for_status(systemctl, f"{template}@vm1.service", "1 session, 0 viewers")
+            systemctl("stop", f"{template}@vm1.service")
+            assert sock.recv(1) == b""
+        systemctl("stop", f"{template}@vm1.socket")
+        assert not os.path.exists(path)
