@@ -1,6 +1,7 @@
 /*
- * EGL as far as this asks it itself. virglrenderer takes for granted that there is one with a driver: without it ends the
- * process. And there are GL's own functions, by name: its headers are not worth a build dependency.
+ * EGL as far as this asks it itself. virglrenderer takes libraries and a driver for granted, and ends the process where
+ * they are missing, so that is found out before. And there are GL's own functions, by name: its headers are not worth a
+ * build dependency.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,9 +12,15 @@
 
 #define EGL_EXTENSIONS 0x3055 /* of EGL 1.5, and of EGL_EXT_client_extensions before */
 
+/* Handles are counted, and these libraries stay loaded. */
 static void *library(void)
 {
-    return dlopen("libEGL.so.1", RTLD_LAZY); /* counted: it stays loaded */
+    return dlopen("libEGL.so.1", RTLD_LAZY);
+}
+
+static int has_opengl(void)
+{
+    return dlopen("libOpenGL.so.0", RTLD_LAZY) != NULL || dlopen("libGL.so.1", RTLD_LAZY) != NULL;
 }
 
 int vg_egl_check(int on_gpu, char *why, size_t size)
@@ -24,6 +31,10 @@ int vg_egl_check(int on_gpu, char *why, size_t size)
         *(void **)&query_string = dlsym(egl, "eglQueryString");
     if (query_string == NULL) {
         snprintf(why, size, "there is no EGL (Debian package libegl1)");
+        return -ENOENT;
+    }
+    if (!has_opengl()) {
+        snprintf(why, size, "there is no OpenGL (Debian package libopengl0)");
         return -ENOENT;
     }
     const char *extensions = query_string(NULL, EGL_EXTENSIONS);
