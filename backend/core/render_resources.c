@@ -69,13 +69,14 @@ static int make_iov(struct vg_device *dev, struct vg_resource *res, uint32_t *co
 
 static int attach(struct vg_device *dev, struct vg_resource *res)
 {
+    struct vg_render *render = dev->render; /* the device may be gone when a call returns */
     uint32_t count;
     int rc = make_iov(dev, res, &count);
     if (rc < 0)
         return rc;
-    vg_call_begin(dev->render);
-    rc = dev->render->ops->attach_iov(res->id, res->iov, count);
-    vg_call_end(dev->render);
+    vg_call_begin(render);
+    rc = render->ops->attach_iov(res->id, res->iov, count);
+    vg_call_end(render);
     if (rc < 0)
         free_iov(dev, res);
     return rc;
@@ -83,12 +84,13 @@ static int attach(struct vg_device *dev, struct vg_resource *res)
 
 static int detach(struct vg_device *dev, struct vg_resource *res, void *unused)
 {
+    struct vg_render *render = dev->render; /* the device may be gone when a call returns */
     (void)unused;
     if (res->iov == NULL)
         return 0;
-    vg_call_begin(dev->render);
-    dev->render->ops->detach_iov(res->id);
-    vg_call_end(dev->render);
+    vg_call_begin(render);
+    render->ops->detach_iov(res->id);
+    vg_call_end(render);
     free_iov(dev, res);
     return 0;
 }
@@ -155,9 +157,10 @@ static uint64_t cost_of(const struct vg_render *render, const struct vg_renderer
 
 static uint32_t create(struct vg_device *dev, const struct vg_renderer_resource *args)
 {
-    vg_call_begin(dev->render);
-    int rc = dev->render->ops->resource_create(args);
-    vg_call_end(dev->render);
+    struct vg_render *render = dev->render; /* the device may be gone when a call returns */
+    vg_call_begin(render);
+    int rc = render->ops->resource_create(args);
+    vg_call_end(render);
     return vg_render_error(rc);
 }
 
@@ -209,21 +212,23 @@ uint32_t vg_render_create_3d(struct vg_device *dev, const struct virtio_gpu_reso
 
 static uint32_t upload(struct vg_device *dev, struct vg_resource *res)
 {
+    struct vg_render *render = dev->render; /* the device may be gone when a call returns */
     if (!res->written)
         return VIRTIO_GPU_RESP_OK_NODATA;
     vg_resource_pin(res);
-    vg_call_begin(dev->render);
-    int rc = dev->render->ops->write_rect(res->id, 0, 0, res->width, res->height, res->pixels, res->stride);
-    vg_call_end(dev->render);
+    vg_call_begin(render);
+    int rc = render->ops->write_rect(res->id, 0, 0, res->width, res->height, res->pixels, res->stride);
+    vg_call_end(render);
     vg_resource_unpin(res);
     return vg_render_error(rc);
 }
 
 static void remove_again(struct vg_device *dev, const struct vg_resource *res)
 {
-    vg_call_begin(dev->render);
-    dev->render->ops->resource_unref(res->id);
-    vg_call_end(dev->render);
+    struct vg_render *render = dev->render; /* the device may be gone when a call returns */
+    vg_call_begin(render);
+    render->ops->resource_unref(res->id);
+    vg_call_end(render);
 }
 
 /* Private pixels go; images, if it has been on a scanout, stay. */

@@ -93,6 +93,8 @@ static void do_tasks(struct vg_render *render)
         vg_call_begin(render);
         render->ops->reset();
         vg_call_end(render);
+        vg_fences_finish_all(render); /* nobody would tell of them any more */
+        vg_queue_notify(render->dev, VG_QUEUE_CONTROL);
     }
     render->tasks = 0;
 }

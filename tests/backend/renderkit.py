@@ -87,6 +87,7 @@ class RenderKit(Kit):
         self.news = lib.vg_render_news_fd(self.core)
         self.events: list[tuple[int, int, str]] = []
         self.request = ffi.new("vg_request *")
+        self._start = self.next
         if resume:
             lib.vg_render_resume(self.core)
 
@@ -119,6 +120,17 @@ class RenderKit(Kit):
         """Waits for a command for the loop and takes it. Its type."""
         self.wait(lambda: lib.vg_render_take_request(self.core, self.request))
         return self.request.type
+
+    def complete_request(self, type_: int, payload: bytes = b"") -> None:
+        """Answers the command that was taken."""
+        lib.vg_request_complete(self.core, self.request, type_, payload, len(payload))
+        lib.vg_queue_notify(self.core, 0)
+
+    def resume(self) -> None:
+        lib.vg_render_resume(self.core)
+
+    def reset(self) -> None:
+        lib.vg_device_reset(self.core)
 
     # -- the guest
 
@@ -178,6 +190,10 @@ class RenderKit(Kit):
         chains = self.post(*requests)
         self.collect(len(chains))
         return [self.type_of(chain) for chain in chains]
+
+    def start_of_requests(self) -> int:
+        """Where commands may be put again, when none is out: set ``next`` to it."""
+        return self._start
 
     def reply(self, chain: Chain) -> bytes:
         return self.control.reply(chain)

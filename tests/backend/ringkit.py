@@ -111,6 +111,12 @@ class Ram:
     def remove(self) -> int:
         return lib.vg_mem_remove(self.core, self.gpa, self.size, self.gpa + UVA)
 
+    def shrink(self, size: int) -> None:
+        """The file ends so early from now on; this end of the mapping goes with it."""
+        self.map.close()
+        os.ftruncate(self.fd, self.offset + size)
+        self.map = mmap.mmap(self.fd, self.offset + size)
+
     def write(self, gpa: int, data: bytes) -> None:
         start = gpa - self.gpa + self.offset
         self.map[start : start + len(data)] = data

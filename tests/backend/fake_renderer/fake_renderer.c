@@ -55,6 +55,27 @@ static uint64_t last_seq;
 
 /* ---- knobs in every call ---- */
 
+static int num_inside;
+
+static int enter(void)
+{
+    pthread_mutex_lock(&lock);
+    num_inside++;
+    pthread_mutex_unlock(&lock);
+    return 0;
+}
+
+static void leave(int *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&lock);
+    num_inside--;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+#define INSIDE __attribute__((cleanup(leave), unused)) int inside = enter()
+
 static __attribute__((format(printf, 2, 3))) int called(const char *name, const char *format, ...)
 {
     va_list arguments;
@@ -101,6 +122,7 @@ static void drop(struct resource *res)
 
 static int fake_open(const char *node, const struct vg_renderer_events *given, char *why, size_t size)
 {
+    INSIDE;
     int rc = called("open", " %s", node != NULL ? node : "-");
     if (rc < 0) {
         snprintf(why, size, "it fails as told");
@@ -113,6 +135,7 @@ static int fake_open(const char *node, const struct vg_renderer_events *given, c
 
 static void fake_reset_table(void)
 {
+    INSIDE;
     called("reset", "%s", "");
     while (num_resources > 0)
         drop(&resources[0]);
@@ -121,6 +144,7 @@ static void fake_reset_table(void)
 
 static void fake_close(void)
 {
+    INSIDE;
     called("close", "%s", "");
     while (num_resources > 0)
         drop(&resources[0]);
@@ -135,6 +159,7 @@ static void fake_close(void)
 
 static int fake_poll_fd(void)
 {
+    INSIDE;
     return event_fd;
 }
 
@@ -150,6 +175,7 @@ static struct timeline *timeline(uint32_t ctx_id, uint32_t ring_idx)
 
 static void fake_poll(void)
 {
+    INSIDE;
     uint64_t count;
     struct timeline news[MAX_TIMELINES];
     uint32_t num_news = 0;
@@ -170,6 +196,7 @@ static void fake_poll(void)
 
 static int fake_capset(uint32_t id, uint32_t *version, uint32_t *size)
 {
+    INSIDE;
     if (id != VG_CAPSET_VIRGL && id != VG_CAPSET_VIRGL2)
         return -ENOENT;
     *version = id;
@@ -179,12 +206,14 @@ static int fake_capset(uint32_t id, uint32_t *version, uint32_t *size)
 
 static int fake_fill_capset(uint32_t id, uint32_t version, void *out)
 {
+    INSIDE;
     memset(out, (int)(0x40 + id), 100 * version);
     return 0;
 }
 
 static int fake_ctx_create(uint32_t id, uint32_t init, const char *name, uint32_t len)
 {
+    INSIDE;
     int rc = called("ctx_create", " %u %u %.*s", id, init, (int)len, name);
     for (uint32_t i = 0; rc == 0; i++) {
         if (contexts[i] == 0) {
@@ -197,6 +226,7 @@ static int fake_ctx_create(uint32_t id, uint32_t init, const char *name, uint32_
 
 static void fake_ctx_destroy(uint32_t id)
 {
+    INSIDE;
     called("ctx_destroy", " %u", id);
     for (uint32_t i = 0; i < MAX_CONTEXTS; i++) {
         if (contexts[i] == id)
@@ -206,11 +236,13 @@ static void fake_ctx_destroy(uint32_t id)
 
 static void fake_ctx_attach(uint32_t ctx_id, uint32_t id)
 {
+    INSIDE;
     called("ctx_attach", " %u %u", ctx_id, id);
 }
 
 static void fake_ctx_detach(uint32_t ctx_id, uint32_t id)
 {
+    INSIDE;
     called("ctx_detach", " %u %u", ctx_id, id);
 }
 
@@ -227,6 +259,7 @@ static uint64_t fake_resource_bytes(const struct vg_renderer_resource *r)
 
 static int fake_resource_create(const struct vg_renderer_resource *r)
 {
+    INSIDE;
     int rc = called("resource_create", " %u %u %ux%u", r->id, r->format, r->width, r->height);
     if (rc < 0)
         return rc;
@@ -239,6 +272,7 @@ static int fake_resource_create(const struct vg_renderer_resource *r)
 
 static void fake_resource_unref(uint32_t id)
 {
+    INSIDE;
     called("resource_unref", " %u", id);
     if (find(id)->iov != NULL)
         abort();
@@ -247,6 +281,7 @@ static void fake_resource_unref(uint32_t id)
 
 static int fake_attach_iov(uint32_t id, const struct iovec *iov, uint32_t count)
 {
+    INSIDE;
     int rc = called("attach_iov", " %u %u", id, count);
     struct resource *res = find(id);
     if (rc < 0)
@@ -260,6 +295,7 @@ static int fake_attach_iov(uint32_t id, const struct iovec *iov, uint32_t count)
 
 static void fake_detach_iov(uint32_t id)
 {
+    INSIDE;
     called("detach_iov", " %u", id);
     if (find(id)->iov == NULL)
         abort();
@@ -292,6 +328,7 @@ static int fits(const struct resource *res, uint32_t x, uint32_t y, uint32_t wid
 static int fake_transfer(uint32_t id, uint32_t ctx_id, int to_host, uint32_t level, uint32_t stride,
                          uint32_t layer_stride, const struct vg_renderer_box *box, uint64_t offset)
 {
+    INSIDE;
     int rc = called("transfer", " %u %u %d %u %u %u %ux%u@%u,%u %llu", id, ctx_id, to_host, level, stride, layer_stride,
                     box->width, box->height, box->x, box->y, (unsigned long long)offset);
     struct resource *res = find(id);
@@ -312,6 +349,7 @@ static int fake_transfer(uint32_t id, uint32_t ctx_id, int to_host, uint32_t lev
 static int fake_read_rect(uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height, void *dst,
                           uint32_t stride)
 {
+    INSIDE;
     int rc = called("read_rect", " %u %ux%u@%u,%u", id, width, height, x, y);
     struct resource *res = find(id);
     if (rc < 0)
@@ -327,6 +365,7 @@ static int fake_read_rect(uint32_t id, uint32_t x, uint32_t y, uint32_t width, u
 static int fake_write_rect(uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height, const void *src,
                            uint32_t stride)
 {
+    INSIDE;
     int rc = called("write_rect", " %u %ux%u@%u,%u", id, width, height, x, y);
     struct resource *res = find(id);
     if (rc < 0)
@@ -339,6 +378,7 @@ static int fake_write_rect(uint32_t id, uint32_t x, uint32_t y, uint32_t width, 
 
 static int fake_submit(uint32_t ctx_id, void *stream, uint32_t dwords)
 {
+    INSIDE;
     const uint32_t *words = stream;
     int rc = called("submit", " %u %u", ctx_id, dwords);
     if (rc < 0 || dwords != 3)
@@ -353,6 +393,7 @@ static int fake_submit(uint32_t ctx_id, void *stream, uint32_t dwords)
 
 static int fake_fence(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq)
 {
+    INSIDE;
     int rc = called("fence", " %u %u %llu", ctx_id, ring_idx, (unsigned long long)seq);
     if (rc < 0)
         return rc;
@@ -397,7 +438,9 @@ const void *fake_ops(void)
 {
     fake_release();
     pthread_mutex_lock(&lock);
-    while (num_resources > 0) /* of a renderer that was lost */
+    while (num_inside > 0) /* a renderer that was lost comes back now */
+        pthread_cond_wait(&changed, &lock);
+    while (num_resources > 0)
         drop(&resources[0]);
     memset(contexts, 0, sizeof(contexts));
     memset(failing, 0, sizeof(failing));
@@ -464,6 +507,23 @@ void fake_release(void)
     hanging = 0;
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
+}
+
+static void *release_later(void *unused)
+{
+    const struct timespec moment = {.tv_nsec = 30000000};
+    (void)unused;
+    nanosleep(&moment, NULL);
+    fake_release();
+    return NULL;
+}
+
+void fake_release_soon(void)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, release_later, NULL) != 0)
+        abort();
+    pthread_detach(thread);
 }
 
 int fake_wait_hanging(uint32_t seconds)

@@ -14,6 +14,8 @@ void fake_retire(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq, int at_once);
 /* Calls of this name hang until fake_release. NULL: none does. */
 void fake_hang(const char *name);
 void fake_release(void);
+/* The same, from another thread, a moment after the render thread began to be waited for. */
+void fake_release_soon(void);
 /* Waits until a call hangs. 0: it does; -1: not within seconds. */
 int fake_wait_hanging(uint32_t seconds);
 /* The renderer says something, on the calling thread. */
