@@ -141,6 +141,7 @@ int vg_render_start(vg_device *dev, const void *ops, const char *render_node, ch
         return rc;
     }
     dev->render = render;
+    vg_short_slices(); /* this thread's: the renderer's own may be many, and each frame of theirs long */
     return 0;
 }
 

@@ -261,4 +261,9 @@ void vg_render_request_done(struct vg_device *dev);
 /* After vg_render_stop, and after everything else of the device. */
 void vg_render_free(struct vg_device *dev);
 
+/* ---- latency.c ---- */
+
+/* The calling thread, which does little each time, gets its turn sooner, where the kernel can do that. */
+void vg_short_slices(void);
+
 #endif
