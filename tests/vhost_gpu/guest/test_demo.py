@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from protocol.errors import ConfigError
 from tests.frontend.xscreen import x_server
+from vhost_gpu.guest.balls_stream import BACKGROUND
 from vhost_gpu.guest.demo import DemoOptions, main, parse
 from vhost_gpu.guest.processes import private_daemon, program
 from vhost_gpu.guest.shows import BallsShow, PaintedShow, ScatteredShow
@@ -124,6 +126,19 @@ async def test_a_running_daemon_is_used_and_left_running(tmp_path):
         assert str(picture) in out
         (await VmmConnection.connect(daemon.socket_path, None)).close()
     assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (320).to_bytes(4) + (200).to_bytes(4))
+
+
+async def test_the_balls_are_drawn_by_a_daemon_of_its_own(tmp_path):
+    picture = tmp_path / "balls.png"
+    arguments = ["--scene", "balls", "--size", "320x200", "--seconds", "0.3", "--screenshot", str(picture)]
+    status, _, err = await finish(await demo(*arguments))
+    assert (status, err) == (0, "")
+    with Image.open(picture) as shot:
+        assert shot.size == (320, 200)
+        colours = shot.convert("RGB").getcolors(320 * 200)
+    background, count = max((many, colour) for many, colour in colours)[::-1]
+    assert background == tuple(round(255 * channel) for channel in BACKGROUND[:3])
+    assert 0.5 < count / (320 * 200) < 0.95
 
 
 async def test_a_daemon_without_3d_has_no_balls():
