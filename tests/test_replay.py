@@ -11,6 +11,14 @@ from protocol import vhost_user as vu
 from protocol import virtio_gpu as vg
 from protocol.vhost_user import Request
 from protocol.virtio_gpu import HEADER_SIZE, CommandType, ControlHeader, DisplayOne, Rect, ResponseType
+from protocol.virtio_gpu_blob import (
+    BlobFlag,
+    BlobMem,
+    ResourceCreateBlob,
+    ResourceMapBlob,
+    ResourceUnmapBlob,
+    SetScanoutBlob,
+)
 from tests.vhost_gpu.sessionkit import Running, open_fds, paint, pictures, running, shown, until
 from vhost_gpu.guest.display import Behaviour, VmmDisplay
 from vhost_gpu.guest.driver import GuestError
@@ -221,7 +229,7 @@ async def test_transfer_after_its_memory_went() -> None:
         memory.close()
 
 
-# ---- capability sets, blobs, contexts: nothing of it is offered yet
+# ---- capability sets and contexts, which a session without a renderer has not
 
 
 @pytest.mark.parametrize("index", [0, 1, 2, 3, 4, 0xFFFFFFFF])
@@ -248,14 +256,6 @@ async def test_capsets_tell_nothing(id_: int, version: int) -> None:
 
 BIG = 0xFFFFFFFF
 OTHERS: dict[str, bytes] = {
-    "CREATE_BLOB": ControlHeader(CommandType.RESOURCE_CREATE_BLOB).encode()
-    + struct.pack("<IIIIQQ", 1, 1, 0, BIG, 0, 1 << 62),
-    "MAP_BLOB": ControlHeader(CommandType.RESOURCE_MAP_BLOB).encode() + struct.pack("<IIQ", 1, 0, 0),
-    "UNMAP_BLOB": ControlHeader(CommandType.RESOURCE_UNMAP_BLOB).encode() + struct.pack("<II", 1, 0),
-    "SET_SCANOUT_BLOB": ControlHeader(CommandType.SET_SCANOUT_BLOB).encode()
-    + struct.pack("<IIII", 0, 0, 64, 64)
-    + struct.pack("<IIIIII", 0, 1, 64, 64, 2, 0)
-    + struct.pack("<8I", BIG, 0, 0, 0, BIG, 0, 0, 0),
     "SUBMIT_3D": ControlHeader(CommandType.SUBMIT_3D).encode() + struct.pack("<II", BIG, BIG),
     "CTX_CREATE": ControlHeader(CommandType.CTX_CREATE).encode() + struct.pack("<II", BIG, 0) + b"x" * 64,
     "CREATE_3D": ControlHeader(CommandType.RESOURCE_CREATE_3D).encode() + struct.pack("<12I", *[BIG] * 12),
@@ -263,7 +263,7 @@ OTHERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_commands_of_blobs_and_3d_are_unknown(name: str) -> None:
+async def test_commands_of_3d_are_unknown(name: str) -> None:
     async with running() as kit:
         for _ in range(2):
             assert await refused(kit, OTHERS[name]) == ResponseType.ERR_UNSPEC
@@ -271,6 +271,131 @@ async def test_commands_of_blobs_and_3d_are_unknown(name: str) -> None:
             assert await refused(kit, vg.ResourceUnref(1)) == ResponseType.ERR_INVALID_RESOURCE_ID
         assert await refused(kit, vg.SetScanout(_WHOLE, 0, 1)) == ResponseType.ERR_INVALID_RESOURCE_ID
         await still_serves(kit)
+
+
+# ---- blobs
+
+BLOB = 77
+
+
+def _blob(resource: int, size: int = 16384, *, claimed: int | None = None, entries: int = 4) -> ResourceCreateBlob:
+    data = b"".join(vg.MemEntry(PAGE[0] + n * PAGE[1], PAGE[1]).encode() for n in range(entries))
+    number = entries if claimed is None else claimed
+    return ResourceCreateBlob(resource, BlobMem.GUEST, BlobFlag.USE_SHAREABLE, number, 0, size, data)
+
+
+def _picture(resource: int, stride: int = 256, offset: int = 0, scanout: int = 0) -> SetScanoutBlob:
+    return SetScanoutBlob(_WHOLE, scanout, resource, 64, 64, 2, (stride, 0, 0, 0), (offset, 0, 0, 0))
+
+
+async def test_a_blob_created_twice_is_freed_once() -> None:
+    """QEMU 3560b519, 12a2d5ca: the second one freed the first."""
+    async with running() as kit:
+        await kit.gpu.command(_blob(BLOB))
+        await kit.gpu.command(_picture(BLOB))
+        used = kit.session.device.hostmem_used
+        for again in (_blob(BLOB), _create(BLOB), ResourceCreateBlob(BLOB, BlobMem.HOST3D, 0, 0, 1, 4096)):
+            assert await refused(kit, again) == ResponseType.ERR_INVALID_RESOURCE_ID
+        assert kit.session.device.hostmem_used == used
+        await kit.gpu.flush(BLOB, _WHOLE)
+        await kit.gpu.unref(BLOB)
+        assert await refused(kit, vg.ResourceUnref(BLOB)) == ResponseType.ERR_INVALID_RESOURCE_ID
+        await still_serves(kit)
+
+
+async def test_blobs_are_not_mapped() -> None:
+    """QEMU e27194e0: MAP_BLOB, UNREF without UNMAP, reset."""
+    async with running() as kit:
+        await kit.gpu.command(_blob(BLOB))
+        assert await refused(kit, ResourceMapBlob(BLOB, 0)) == ResponseType.ERR_UNSPEC
+        await kit.gpu.unref(BLOB)
+        for command in (ResourceMapBlob(BLOB, 0), ResourceUnmapBlob(BLOB)):
+            assert await refused(kit, command) == ResponseType.ERR_INVALID_RESOURCE_ID
+        await kit.gpu.reset()
+        await kit.gpu.start()
+        await still_serves(kit)
+
+
+@pytest.mark.parametrize("mem", [0, BlobMem.HOST3D, BlobMem.HOST3D_GUEST, 9])
+async def test_blobs_that_only_a_renderer_could_make(mem: int) -> None:
+    async with running() as kit:
+        command = ResourceCreateBlob(BLOB, mem, BlobFlag.USE_MAPPABLE, 0, 1, 1 << 62)
+        assert await refused(kit, command) == ResponseType.ERR_INVALID_PARAMETER
+        assert await refused(kit, vg.ResourceUnref(BLOB)) == ResponseType.ERR_INVALID_RESOURCE_ID
+        await still_serves(kit)
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset"),
+    [(0, 0), (1, 0), (255, 0), (BIG, 0), (256, 1), (256, BIG), (BIG, BIG), (256, BIG - 16383), (1 << 31, 1 << 31)],
+)
+async def test_pictures_past_the_blob(stride: int, offset: int) -> None:
+    """Coverity 1564769/70."""
+    async with running() as kit:
+        await kit.gpu.command(_blob(BLOB))
+        assert await refused(kit, _picture(BLOB, stride, offset)) == ResponseType.ERR_INVALID_PARAMETER
+        await kit.gpu.command(_picture(BLOB))
+        assert await refused(kit, _picture(BLOB, stride, offset)) == ResponseType.ERR_INVALID_PARAMETER
+        await kit.gpu.flush(BLOB, _WHOLE)
+        await still_serves(kit)
+
+
+async def test_plain_set_scanout_of_a_blob() -> None:
+    async with running() as kit:
+        await kit.gpu.command(_blob(BLOB))
+        for rect in (_WHOLE, Rect(0, 0, 0, 0), Rect(0, 0, 1, 1)):
+            assert await refused(kit, vg.SetScanout(rect, 0, BLOB)) == ResponseType.ERR_INVALID_PARAMETER
+        await kit.gpu.command(_picture(BLOB))
+        assert await refused(kit, vg.SetScanout(_WHOLE, 0, BLOB)) == ResponseType.ERR_INVALID_PARAMETER
+        await kit.gpu.flush(BLOB, _WHOLE)
+        await still_serves(kit)
+
+
+@pytest.mark.parametrize("claimed", [5, 1 << 20, 0x10000001, BIG])
+async def test_a_blob_claims_more_entries_than_it_brings(claimed: int) -> None:
+    async with running() as kit:
+        before = kit.session.device.hostmem_used
+        assert await refused(kit, _blob(BLOB, 1 << 62, claimed=claimed)) == ResponseType.ERR_INVALID_PARAMETER
+        assert kit.session.device.hostmem_used == before
+        await still_serves(kit)
+
+
+async def test_blobs_in_a_loop() -> None:
+    nowhere = ResourceCreateBlob(2, BlobMem.GUEST, 0, 1, 0, 4096, vg.MemEntry(NOWHERE, 4096).encode())
+    commands = [
+        _blob(BLOB),
+        _blob(BLOB),
+        nowhere,
+        _picture(BLOB),
+        _picture(BLOB, 512, 0),
+        _picture(BLOB, 256, 0),
+        vg.ResourceFlush(_WHOLE, BLOB),
+        vg.ResourceDetachBacking(BLOB),
+        vg.ResourceFlush(_WHOLE, BLOB),
+        _attach(BLOB, PAGE),
+        vg.ResourceUnref(BLOB),
+    ]
+    async with running() as kit:
+        await _no_growth(kit, commands)
+        await still_serves(kit)
+
+
+async def test_a_blob_after_its_memory_went() -> None:
+    memory = GuestMemory()
+    extra = memory.add_region(RegionSpec(1 << 32, 1 << 20, 0x7E00_0000_0000), allocate=False)
+    try:
+        async with running(memory=memory) as kit:
+            entry = vg.MemEntry(1 << 32, 16384).encode()
+            await kit.gpu.command(ResourceCreateBlob(BLOB, BlobMem.GUEST, 0, 1, 0, 16384, entry))
+            await kit.gpu.command(_picture(BLOB))
+            memory.remove_region(extra)
+            await kit.vmm.set_mem_table()
+            for command in (vg.ResourceFlush(_WHOLE, BLOB), _picture(BLOB)):
+                assert await refused(kit, command) == ResponseType.ERR_UNSPEC
+            await kit.gpu.update_cursor(BLOB)
+            await still_serves(kit)
+    finally:
+        memory.close()
 
 
 @pytest.mark.parametrize("fence", [2**32 + 1, 2**64 - 1])

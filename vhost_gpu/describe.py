@@ -32,13 +32,17 @@ def _resources(device: Device) -> Iterator[Any]:
 
 def _resource(info: Any) -> State:
     entries = [[info.entries[2 * n], info.entries[2 * n + 1]] for n in range(info.nr_entries)]
-    return {"id": info.id, "format": info.format, "width": info.width, "height": info.height, "backing": entries}
+    blob = {"blob_size": info.blob_size} if info.blob_size else {}
+    return {"id": info.id, "format": info.format, "width": info.width, "height": info.height, "backing": entries} | blob
 
 
 def _scanout(device: Device, index: int) -> State:
     frame, cursor = device.screens.frame(index), device.screens.cursor(index)
+    picture = ffi.new("vg_blob_picture *")
+    blob = lib.vg_scanout_blob(device.core, index, picture)
     return {
         "resource": frame.resource_id,
+        "picture": [picture.width, picture.height, picture.format, picture.stride, picture.offset] if blob else None,
         "rect": [frame.x, frame.y, frame.width, frame.height],
         "cursor": {
             "resource": cursor.resource_id,

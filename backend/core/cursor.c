@@ -51,13 +51,29 @@ static uint32_t wish_for(struct vg_device *dev, uint32_t scanout, const struct v
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
+static uint32_t picture_of_blob(struct vg_device *dev, struct vg_cursor_state *state, struct vg_resource *blob,
+                                struct vg_cursor_wish wish)
+{
+    uint8_t pixels[VG_CURSOR_SIDE * VG_CURSOR_SIDE * VG_PIXEL_BYTES];
+    uint32_t type = vg_blob_read_cursor(dev, blob, pixels);
+
+    if (type != VIRTIO_GPU_RESP_OK_NODATA)
+        return type;
+    wish.serial = state->wish.serial + 1;
+    state->wish = wish;
+    set_picture(state, pixels, VG_BLOB_CURSOR_FORMAT);
+    return type;
+}
+
 static uint32_t update_picture(struct vg_device *dev, uint32_t scanout, uint32_t id, uint32_t hot_x, uint32_t hot_y)
 {
     struct vg_cursor_state *state = &dev->cursors[scanout];
-    const struct vg_resource *res = vg_resource_find(dev, id);
+    struct vg_resource *res = vg_resource_find(dev, id);
 
     if (!res)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+    if (res->blob_size)
+        return picture_of_blob(dev, state, res, (struct vg_cursor_wish){id, hot_x, hot_y, false, 0});
     if (res->width != VG_CURSOR_SIDE || res->height != VG_CURSOR_SIDE)
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     state->wish = (struct vg_cursor_wish){id, hot_x, hot_y, false, state->wish.serial + 1};

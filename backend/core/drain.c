@@ -44,6 +44,14 @@ static uint64_t control_size(uint32_t type)
         return sizeof(struct virtio_gpu_get_capset);
     case VIRTIO_GPU_CMD_GET_EDID:
         return sizeof(struct virtio_gpu_cmd_get_edid);
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
+        return sizeof(struct virtio_gpu_resource_create_blob);
+    case VIRTIO_GPU_CMD_SET_SCANOUT_BLOB:
+        return sizeof(struct virtio_gpu_set_scanout_blob);
+    case VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB:
+        return sizeof(struct virtio_gpu_resource_map_blob);
+    case VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB:
+        return sizeof(struct virtio_gpu_resource_unmap_blob);
     case VIRTIO_GPU_CMD_UPDATE_CURSOR:
     case VIRTIO_GPU_CMD_MOVE_CURSOR:
         return 0;
@@ -73,6 +81,19 @@ static uint64_t request_size(const struct vg_device *dev, uint32_t index, uint32
     return size;
 }
 
+/* Entries that follow the fixed struct, as the guest says. */
+static uint32_t entries_of(const union vg_request_data *data)
+{
+    switch (data->hdr.type) {
+    case VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING:
+        return data->attach.nr_entries;
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
+        return data->create_blob.nr_entries;
+    default:
+        return 0;
+    }
+}
+
 static uint32_t check(const struct vg_device *dev, const struct vg_walk *walk, uint32_t index, struct command *command)
 {
     if (walk->readable < sizeof(struct virtio_gpu_ctrl_hdr)) {
@@ -85,8 +106,9 @@ static uint32_t check(const struct vg_device *dev, const struct vg_walk *walk, u
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
     if (walk->readable < command->size)
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-    if (type == VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING && command->data.attach.nr_entries > 0) {
-        command->size += (uint64_t)command->data.attach.nr_entries * sizeof(struct virtio_gpu_mem_entry);
+    uint32_t entries = entries_of(&command->data);
+    if (entries > 0) {
+        command->size += (uint64_t)entries * sizeof(struct virtio_gpu_mem_entry);
         command->tail_size = command->size;
         if (walk->readable < command->size)
             return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
@@ -127,6 +149,14 @@ static uint32_t run(struct vg_device *dev, const union vg_request_data *data)
         return move_cursor(dev, &data->cursor);
     case VIRTIO_GPU_CMD_UPDATE_CURSOR:
         return update_cursor(dev, &data->cursor);
+    case VIRTIO_GPU_CMD_SET_SCANOUT_BLOB:
+        return vg_blob_set_scanout(dev, &data->scanout_blob);
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
+        return vg_blob_create(dev, &data->create_blob);
+    case VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB:
+        return vg_blob_no_map(dev, data->map_blob.resource_id);
+    case VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB:
+        return vg_blob_no_map(dev, data->unmap_blob.resource_id);
     default:
         return dev->render != NULL ? vg_render_run(dev, data) : FOR_CALLER;
     }
@@ -199,10 +229,14 @@ static uint32_t keep(struct vg_device *dev, struct vg_queue *queue, const struct
 
 /* ---- the loop ---- */
 
-/* How much of the time between two looks at the clock a command takes. The guest's numbers are not checked yet, and
-   need not be: at worst the clock is read more often. */
-static uint64_t cost_of(const union vg_request_data *data)
+/* How much of the time between two looks at the clock a command took. The guest's numbers need not be right: at worst
+   the clock is read more often. */
+static uint64_t cost_of(struct vg_device *dev, const union vg_request_data *data)
 {
+    uint64_t copied = dev->blobs.copied;
+    dev->blobs.copied = 0;
+    if (copied > 0)
+        return 1 + copied / PIXELS_PER_COST;
     if (data->hdr.type != VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D)
         return 1;
     return 1 + (uint64_t)data->transfer.r.width * data->transfer.r.height / PIXELS_PER_COST;
@@ -246,7 +280,7 @@ static int serve(struct vg_device *dev, struct vg_queue *queue, vg_request *out,
         type = run(dev, &command.data);
     if (vg_mem_faults(dev) != faults)
         type = VIRTIO_GPU_RESP_ERR_UNSPEC;
-    *cost += cost_of(&command.data);
+    *cost += cost_of(dev, &command.data);
     if (type == FOR_CALLER)
         type = keep(dev, queue, &command, out);
     if (type == FOR_CALLER) {
@@ -340,6 +374,8 @@ int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_reques
     dev->draining = (int)index;
     int state = drain(dev, queue, budget_ns, out);
     dev->draining = -1;
+    if (dev->blobs.unread)
+        vg_blobs_catch_up(dev);
     if (state != VG_DRAIN_REQUEST)
         vg_ring_notify(dev, queue);
     if (state == VG_DRAIN_IDLE)

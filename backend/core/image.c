@@ -194,7 +194,7 @@ bool vg_images_reclaim(struct vg_device *dev)
     return false;
 }
 
-/* The pixels are the renderer's: the image is only a copy of some of them. */
+/* The pixels are the renderer's, or in guest memory: the image is only a copy of some of them. */
 static void drop_copy(struct vg_device *dev, struct vg_resource *res)
 {
     struct vg_image *image = res->current;
@@ -214,7 +214,7 @@ static bool demote(struct vg_device *dev, struct vg_resource *res)
 
     if (res->num_images != 1 || vg_image_busy(image) || res->pinned)
         return false;
-    if (res->host3d) {
+    if (res->host3d || res->blob) {
         drop_copy(dev, res);
         return true;
     }
@@ -329,7 +329,7 @@ static int promote(struct vg_device *dev, struct vg_resource *res)
     return 0;
 }
 
-/* The first image of a resource whose pixels are the renderer's. */
+/* The first image of a resource whose pixels are the renderer's, or in guest memory. */
 static int begin_copy(struct vg_device *dev, struct vg_resource *res)
 {
     int ret = vg_images_add(dev, res);

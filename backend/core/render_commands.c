@@ -148,7 +148,7 @@ static uint32_t transfer_3d(struct vg_device *dev, const struct virtio_gpu_trans
     struct vg_resource *res = vg_resource_find(dev, command->resource_id);
     if (command->hdr.ctx_id != 0 && vg_context_find(dev->render, command->hdr.ctx_id) == NULL)
         return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
-    if (res == NULL)
+    if (res == NULL || res->blob_size != 0)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     uint32_t type = vg_render_convert(dev, res);
     if (type != VIRTIO_GPU_RESP_OK_NODATA)

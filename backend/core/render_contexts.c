@@ -124,7 +124,7 @@ uint32_t vg_context_attach(struct vg_device *dev, uint32_t id, uint32_t resource
     struct vg_resource *res = vg_resource_find(dev, resource_id);
     if (context == NULL)
         return VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID;
-    if (res == NULL)
+    if (res == NULL || res->blob_size != 0) /* guest memory without a format is nothing that the renderer could use */
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (res->contexts & bit_of(render, context))
         return VIRTIO_GPU_RESP_OK_NODATA;

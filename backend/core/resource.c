@@ -1,4 +1,4 @@
-/* The table of 2D resources: create, unref, backing, and looking at them. */
+/* The table of resources: create, unref, backing, and looking at them. */
 #include "vg_internal.h"
 
 #include <errno.h>
@@ -196,6 +196,7 @@ uint32_t vg_resource_create_2d(vg_device *dev, uint32_t id, uint32_t format, uin
 static void resource_destroy(struct vg_device *dev, struct vg_resource *res)
 {
     table_remove(&dev->resources, res);
+    vg_blob_free_views(dev, res);
     vg_scanouts_forget(dev, res);
     vg_images_orphan(dev, res);
     vg_backing_detach(dev, &res->backing);
@@ -343,7 +344,7 @@ int vg_resource_next(vg_device *dev, uint32_t after, vg_resource_info *out)
         return 0;
     res = vg_resource_find(dev, table->order[low]);
     *out = (vg_resource_info){res->id,     res->format, res->width, res->height,
-                              res->stride, res->backing.nr_entries, res->backing.entries};
+                              res->stride, res->backing.nr_entries, res->backing.entries, res->blob_size};
     return 1;
 }
 

@@ -93,6 +93,7 @@ static void clear(struct vg_device *dev, uint32_t index)
 
     s->resource = NULL;
     s->pending = false;
+    s->unread = false;
     s->pending_damage.count = 0;
     if (!s->image)
         return;
@@ -119,7 +120,7 @@ static uint32_t scanouts_to_move(const struct vg_device *dev, const struct vg_re
     return set;
 }
 
-static uint32_t scanouts_of(const struct vg_device *dev, const struct vg_resource *res)
+uint32_t vg_scanouts_of(const struct vg_device *dev, const struct vg_resource *res)
 {
     uint32_t set = 0;
 
@@ -159,7 +160,7 @@ static bool publish(struct vg_device *dev, struct vg_resource *res)
     if (!vg_image_busy(res->current) && !leaves_room(dev, res, set) && vg_images_add(dev, res) < 0) {
         /* Scanouts that share one resource may each hold on to an older image of it. Moving them all on shows some
            pixels before their flush, which is better than to stand still. */
-        set = scanouts_of(dev, res);
+        set = vg_scanouts_of(dev, res);
         if (!leaves_room(dev, res, set))
             return false;
     }
@@ -197,13 +198,25 @@ void vg_scanouts_forget(struct vg_device *dev, struct vg_resource *res)
 
 /* ---- commands ------------------------------------------------------------------------------------------------ */
 
+void vg_scanout_point(struct vg_device *dev, uint32_t scanout, struct vg_resource *res, vg_rect rect)
+{
+    struct vg_scanout *s = &dev->scanouts[scanout];
+
+    s->resource = res;
+    s->rect = rect;
+    s->unread = false;
+    s->pending = true;
+    s->pending_ns = vg_now_ns();
+    s->pending_damage.count = 0;
+    vg_rects_add(&s->pending_damage, (vg_rect){0, 0, rect.width, rect.height}, VG_MAX_RECTS);
+}
+
 uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t x, uint32_t y, uint32_t width,
                         uint32_t height)
 {
     VG_ENTER(dev);
     vg_rect rect = {x, y, width, height};
     struct vg_resource *res;
-    struct vg_scanout *s;
     uint32_t type;
 
     if (scanout >= dev->usable_scanouts)
@@ -225,13 +238,7 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
     type = res->host3d ? vg_render_read(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
     if (type != VIRTIO_GPU_RESP_OK_NODATA)
         return type;
-    s = &dev->scanouts[scanout];
-    s->resource = res;
-    s->rect = rect;
-    s->pending = true;
-    s->pending_ns = vg_now_ns();
-    s->pending_damage.count = 0;
-    vg_rects_add(&s->pending_damage, (vg_rect){0, 0, width, height}, VG_MAX_RECTS);
+    vg_scanout_point(dev, scanout, res, rect);
     res->written_since_flush = false;
     vg_scanouts_publish_waiting(dev);
     return VIRTIO_GPU_RESP_OK_NODATA;
@@ -274,28 +281,35 @@ static uint32_t read_shown(struct vg_device *dev, struct vg_resource *res, vg_re
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 
-uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
+void vg_scanouts_flush(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
 {
-    VG_ENTER(dev);
-    struct vg_resource *res = vg_resource_find(dev, id);
-    vg_rect rect = {x, y, width, height};
-    uint32_t type;
-    uint64_t now;
+    uint64_t now = vg_now_ns();
 
-    if (!res)
-        return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
-    if (!vg_rect_fits(rect, res->width, res->height))
-        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-    type = res->host3d ? read_shown(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
-    if (type != VIRTIO_GPU_RESP_OK_NODATA)
-        return type;
-    now = vg_now_ns();
     for (uint32_t i = 0; i < dev->num_scanouts; i++) {
         if (dev->scanouts[i].resource == res)
             flush_scanout(&dev->scanouts[i], rect, now);
     }
     res->written_since_flush = false;
     vg_scanouts_publish_waiting(dev);
+}
+
+uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height)
+{
+    VG_ENTER(dev);
+    struct vg_resource *res = vg_resource_find(dev, id);
+    vg_rect rect = {x, y, width, height};
+    uint32_t type;
+
+    if (!res)
+        return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
+    if (res->blob_size)
+        return vg_blob_flush(dev, res, rect);
+    if (!vg_rect_fits(rect, res->width, res->height))
+        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    type = res->host3d ? read_shown(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
+    if (type != VIRTIO_GPU_RESP_OK_NODATA)
+        return type;
+    vg_scanouts_flush(dev, res, rect);
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
 

@@ -25,6 +25,13 @@ static void backing_resolve(struct vg_device *dev, struct vg_backing *backing)
     backing->generation = dev->memory.generation;
 }
 
+bool vg_backing_ready(struct vg_device *dev, struct vg_backing *backing)
+{
+    if (backing->generation != dev->memory.generation)
+        backing_resolve(dev, backing);
+    return !backing->lost;
+}
+
 /* Fills entries and ends from the request. -EFAULT when a piece lies outside guest memory. */
 static int backing_fill(struct vg_device *dev, struct vg_backing *backing, const uint8_t *entries)
 {
@@ -202,6 +209,19 @@ void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint3
     copy_end(&copy);
 }
 
+void vg_backing_read(struct vg_device *dev, struct vg_backing *backing, struct vg_rows rows)
+{
+    struct copy copy = copy_begin(dev, rows.bytes * rows.count);
+
+    if (rows.bytes == rows.dst_stride && rows.bytes == rows.src_stride) {
+        rows.bytes *= rows.count;
+        rows.count = 1;
+    }
+    for (uint32_t row = 0; row < rows.count; row++, rows.dst += rows.dst_stride, rows.offset += rows.src_stride)
+        copy_backing(&copy, backing, rows.dst, rows.offset, rows.bytes);
+    copy_end(&copy);
+}
+
 /* ---- the command --------------------------------------------------------------------------------------------- */
 
 /* Whether the rows of a transfer lie inside the backing: all but the last take a whole stride of it. */
@@ -214,17 +234,15 @@ static bool source_fits(const struct vg_resource *res, vg_rect rect, uint64_t of
 
 static void transfer_rows(struct vg_device *dev, struct vg_resource *res, vg_rect rect, uint64_t offset)
 {
-    uint8_t *dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
-    uint64_t bytes = (uint64_t)rect.width * VG_PIXEL_BYTES;
-    struct copy copy = copy_begin(dev, bytes * rect.height);
-
-    if (bytes == res->stride) {
-        bytes *= rect.height;
-        rect.height = 1;
-    }
-    for (uint32_t row = 0; row < rect.height; row++, dst += res->stride, offset += res->stride)
-        copy_backing(&copy, &res->backing, dst, offset, bytes);
-    copy_end(&copy);
+    vg_backing_read(dev, &res->backing,
+                    (struct vg_rows){
+                        .dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES,
+                        .offset = offset,
+                        .dst_stride = res->stride,
+                        .src_stride = res->stride,
+                        .bytes = (uint64_t)rect.width * VG_PIXEL_BYTES,
+                        .count = rect.height,
+                    });
 }
 
 uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
@@ -238,18 +256,16 @@ uint32_t vg_transfer_to_host_2d(vg_device *dev, uint32_t id, uint32_t x, uint32_
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
     if (!res->backing.nr_entries)
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
-    if (!vg_rect_fits(rect, res->width, res->height))
-        return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
+    if (!vg_rect_fits(rect, res->width, res->height)) /* Linux transfers its framebuffers even where they are blobs */
+        return res->blob_size ? VIRTIO_GPU_RESP_OK_NODATA : VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (vg_rect_empty(rect))
         return VIRTIO_GPU_RESP_OK_NODATA;
     if (res->host3d)
         return vg_render_transfer_2d(dev, res, rect, offset);
     if (!source_fits(res, rect, offset))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-    if (res->backing.generation != dev->memory.generation)
-        backing_resolve(dev, &res->backing);
     /* Before the write begins: a write that stops half way would show what an image held before. */
-    if (res->backing.lost)
+    if (!vg_backing_ready(dev, &res->backing))
         return VIRTIO_GPU_RESP_ERR_UNSPEC;
     if (vg_images_begin_write(dev, res, rect) < 0)
         return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;

@@ -115,8 +115,8 @@ typedef struct {
 #define VG_DRAIN_BROKEN 4    /* has just been found malformed: stopped, err eventfd signalled, see vg_queue_describe */
 
 /* Reads the kick eventfd (when stopped too, lest a loop spin on it), then serves the ring until it is empty, a command
-   for Python comes, or budget_ns passed. TRANSFER_TO_HOST_2D, RESOURCE_FLUSH, SET_SCANOUT, MOVE_CURSOR and
-   UPDATE_CURSOR complete inside; so do
+   for Python comes, or budget_ns passed. TRANSFER_TO_HOST_2D, RESOURCE_FLUSH, SET_SCANOUT, MOVE_CURSOR,
+   UPDATE_CURSOR and all commands of blobs complete inside; so do
    requests that are too short for their type (ERR_INVALID_PARAMETER) or for a header (ERR_UNSPEC), commands of the other
    queue (ERR_UNSPEC), and those that the budget has no room for (ERR_OUT_OF_MEMORY). Signals the call eventfd, as the
    ring asks, before it returns IDLE, AGAIN or BROKEN. While a long copy runs, commands at the head of the cursor
@@ -149,10 +149,26 @@ uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, 
 uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t x, uint32_t y, uint32_t width,
                         uint32_t height);
 
+/* A blob of guest memory: size bytes. The only blob_mem there is: 1, VIRTIO_GPU_BLOB_MEM_GUEST. entries as above; none:
+   backing is attached later. Transfers of blobs do nothing: flushes read guest memory. */
+uint32_t vg_resource_create_blob(vg_device *dev, uint32_t id, uint32_t blob_mem, uint32_t blob_flags, uint64_t size,
+                                 const uint8_t *entries, uint32_t nr_entries);
+/* How bytes of a blob are a picture: stride and offset of its first row in bytes. */
+typedef struct {
+    uint32_t width, height, format, stride, offset;
+} vg_blob_picture;
+/* The rectangle is one of the picture. What is in guest memory then is shown at once, or, of commands that come by ring,
+   when a flush follows or the drain ends. */
+uint32_t vg_set_scanout_blob(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t x, uint32_t y, uint32_t width,
+                             uint32_t height, const vg_blob_picture *picture);
+/* 1: the guest has a blob on the scanout, and *out is its picture; 0: it has not. */
+int vg_scanout_blob(vg_device *dev, uint32_t scanout, vg_blob_picture *out);
+
 typedef struct {
     uint32_t id, format, width, height, stride; /* stride in bytes */
     uint32_t nr_entries;
     const uint64_t *entries;  /* nr_entries pairs (guest-physical address, length) */
+    uint64_t blob_size;       /* bytes of a blob, which has no format and no geometry; else 0 */
 } vg_resource_info;
 /* The resource with the smallest id greater than after (0: first); 0 when there is none, 1 when *out is filled. */
 int vg_resource_next(vg_device *dev, uint32_t after, vg_resource_info *out);

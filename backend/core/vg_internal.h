@@ -25,6 +25,7 @@ struct vg_device {
     struct vg_queue queues[VG_NUM_QUEUES];
     struct vg_budget budget;
     struct vg_resources resources;
+    struct vg_blobs blobs;
     struct vg_images images;
     struct vg_scanout scanouts[VG_MAX_SCANOUTS];
     struct vg_cursor_state cursors[VG_MAX_SCANOUTS];

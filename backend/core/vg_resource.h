@@ -67,6 +67,12 @@ struct vg_resource {
     uint64_t iov_charged;
     uint64_t read_content;    /* as of then, read_rect of current is the renderer's pixels */
     vg_rect read_rect;
+    /* Blobs (blob.c), which have no pixels, and views of them, whose pixels are in images alone, read from the blob's
+       backing. Views are in no table. */
+    uint64_t blob_size;        /* of a blob, in bytes; else 0 */
+    struct vg_resource *views; /* of a blob, linked by next */
+    struct vg_resource *blob;  /* of a view; else NULL */
+    vg_blob_picture picture;   /* of a view */
     struct vg_resource *next; /* of the same bucket */
     struct vg_resource *older, *newer; /* among the resources that own images: least recently shown first */
 };
@@ -79,6 +85,12 @@ struct vg_resources {
     uint32_t *order;          /* ids in ascending order, made when asked for */
     uint32_t num_order;
     bool order_valid;
+};
+
+/* Blobs: what the drain has yet to see to. */
+struct vg_blobs {
+    bool unread;     /* a scanout's picture is yet to be read from guest memory */
+    uint64_t copied; /* pixels since last asked: what the command at hand took */
 };
 
 struct vg_resource *vg_resource_find(struct vg_device *dev, uint32_t id);
@@ -96,8 +108,34 @@ void vg_pixels_free(uint8_t *pixels, uint64_t size);
 /* transfer.c */
 int vg_backing_attach(struct vg_device *dev, struct vg_backing *backing, const uint8_t *entries, uint32_t nr_entries);
 void vg_backing_detach(struct vg_device *dev, struct vg_backing *backing);
+/* Whether all of it lies in guest memory now: to be asked before it is read. */
+bool vg_backing_ready(struct vg_device *dev, struct vg_backing *backing);
+/* Rows of a backing on their way to memory of ours; the caller has checked that they lie in both. */
+struct vg_rows {
+    uint8_t *dst;
+    uint64_t offset; /* of the first row in the backing */
+    uint32_t dst_stride, src_stride;
+    uint64_t bytes;  /* of a row */
+    uint32_t count;
+};
+void vg_backing_read(struct vg_device *dev, struct vg_backing *backing, struct vg_rows rows);
 /* Copies rect between two buffers of the same geometry, pausing for the cursor. */
 void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint32_t stride, vg_rect rect);
+
+/* blob.c: the commands as they come from a ring (the entries are in the walk at hand), responses */
+struct virtio_gpu_resource_create_blob;
+struct virtio_gpu_set_scanout_blob;
+uint32_t vg_blob_create(struct vg_device *dev, const struct virtio_gpu_resource_create_blob *command);
+uint32_t vg_blob_set_scanout(struct vg_device *dev, const struct virtio_gpu_set_scanout_blob *command);
+uint32_t vg_blob_no_map(struct vg_device *dev, uint32_t id); /* MAP_BLOB, UNMAP_BLOB */
+/* RESOURCE_FLUSH of a blob. */
+uint32_t vg_blob_flush(struct vg_device *dev, struct vg_resource *blob, vg_rect rect);
+/* Reads the pictures that SET_SCANOUT_BLOB has put on scanouts and no flush came for. */
+void vg_blobs_catch_up(struct vg_device *dev);
+/* Its first VG_CURSOR_SIDE squared pixels, which Linux has in this format. */
+#define VG_BLOB_CURSOR_FORMAT 1u /* B8G8R8A8_UNORM */
+uint32_t vg_blob_read_cursor(struct vg_device *dev, struct vg_resource *blob, uint8_t *pixels);
+void vg_blob_free_views(struct vg_device *dev, struct vg_resource *blob);
 
 /* convert.c: rows of pixels; dst and src need no alignment and must not overlap. */
 bool vg_format_known(uint32_t format);

@@ -27,7 +27,7 @@ struct vg_device;
 
 #define VG_MAX_INDIRECT 32768u          /* entries of an indirect table */
 #define VG_MAX_CHAIN_BYTES (1ull << 32) /* virtio 1.3, 2.7.4: drivers must not exceed it */
-#define VG_FIXED_REQUEST 96             /* room for the largest fixed struct of a command (CTX_CREATE) */
+#define VG_FIXED_REQUEST 96             /* room for the largest fixed struct of a command (SET_SCANOUT_BLOB) */
 #define VG_INLINE_SEGMENTS 8
 
 /* A buffer of a chain: guest-physical, not empty, checked to be inside memory when the chain was popped. */
@@ -69,6 +69,10 @@ union vg_request_data {
     struct virtio_gpu_resource_create_3d create_3d;
     struct virtio_gpu_transfer_host_3d transfer_3d;
     struct virtio_gpu_cmd_submit submit;
+    struct virtio_gpu_resource_create_blob create_blob;
+    struct virtio_gpu_set_scanout_blob scanout_blob;
+    struct virtio_gpu_resource_map_blob map_blob;
+    struct virtio_gpu_resource_unmap_blob unmap_blob;
 };
 
 /* A popped chain in the hands of the caller: what its reply needs, and its request. */

@@ -21,6 +21,7 @@ struct vg_scanout {
     bool pending;                 /* flushed, and not published yet */
     uint64_t pending_ns;          /* when it was flushed */
     vg_region pending_damage;
+    bool unread;                  /* rect of resource, a blob's view, is yet to be read from guest memory */
     /* What is published; may lag behind the wish while sinks hold every image. */
     vg_frame frame;
     struct vg_image *image;       /* of frame */
@@ -43,6 +44,12 @@ struct vg_cursor_state {
 
 /* Publishes flushes that waited for an image, where no write came after them. */
 void vg_scanouts_publish_waiting(struct vg_device *dev);
+/* SET_SCANOUT's last step: the scanout asks for the resource, whose images are prepared. */
+void vg_scanout_point(struct vg_device *dev, uint32_t scanout, struct vg_resource *res, vg_rect rect);
+/* RESOURCE_FLUSH's last step: shows what has changed in the rectangle. */
+void vg_scanouts_flush(struct vg_device *dev, struct vg_resource *res, vg_rect rect);
+/* Scanouts that ask for the resource, a bit each. */
+uint32_t vg_scanouts_of(const struct vg_device *dev, const struct vg_resource *res);
 /* The resource ends: scanouts that show it are cleared. */
 void vg_scanouts_forget(struct vg_device *dev, struct vg_resource *res);
 
