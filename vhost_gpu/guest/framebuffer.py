@@ -74,15 +74,16 @@ class Framebuffer:
 
     def flush_commands(self, rects: Sequence[Rect]) -> list[Command]:
         """The transfers and flushes that :meth:`flush` sends; scattered pages are up to date on return."""
-        if self._pages:
-            self._upload(rects)
+        self.write_back(rects)
         commands: list[Command] = [
             TransferToHost2d(rect, rect.y * self.stride + rect.x * PIXEL, self.resource_id) for rect in rects
         ]
         return commands + [ResourceFlush(rect, self.resource_id) for rect in rects]
 
-    def _upload(self, rects: Sequence[Rect]) -> None:
-        """Copies every page that one of ``rects`` touches."""
+    def write_back(self, rects: Sequence[Rect]) -> None:
+        """Brings what was painted in ``rects`` to the pages, where they are scattered: every page that one touches."""
+        if not self._pages:
+            return
         touched: set[int] = set()
         for rect in rects:
             for y in range(rect.y, rect.y + rect.height):
