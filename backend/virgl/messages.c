@@ -16,14 +16,21 @@ static const struct vg_renderer_events *taker;
 static char line[MAX_LINE];
 static char last[MAX_LINE];
 
+/* What is said of every context, in versions that know no difference between news and complaints. */
+static int is_small_talk(void)
+{
+    return strncmp(line, "gl_version ", strlen("gl_version ")) == 0 ||
+           strncmp(line, "GLSL feature level ", strlen("GLSL feature level ")) == 0;
+}
+
 static void end_line(void)
 {
-    if (line[0] == '\0')
-        return;
-    memcpy(last, line, sizeof(last));
+    if (line[0] != '\0' && !is_small_talk()) {
+        memcpy(last, line, sizeof(last));
+        if (taker != NULL)
+            taker->message(taker->cookie, last);
+    }
     line[0] = '\0';
-    if (taker != NULL)
-        taker->message(taker->cookie, last);
 }
 
 static void add(const char *text)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -162,17 +163,35 @@ static void shut(void)
     is_open = is_used = 0;
 }
 
+/* llvmpipe compiles shaders to machine code, and crashes where it may not. */
+static int may_compile(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *memory = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED)
+        return 0;
+    int rc = mprotect(memory, page, PROT_READ | PROT_EXEC);
+    munmap(memory, page);
+    return rc == 0;
+}
+
 /* virglrenderer has just been opened. */
 static int settle(char *why, size_t size)
 {
-    is_open = 1;
+    int software = is_llvmpipe();
     int rc = vg_fences_open(listener);
-    if (rc < 0) {
+    if (rc < 0)
         snprintf(why, size, "virglrenderer has no thread for its fences: %s", strerror(-rc));
+    if (rc == 0 && software && !may_compile()) {
+        snprintf(why, size, "llvmpipe needs memory that becomes executable (systemd: MemoryDenyWriteExecute=no)");
+        rc = -EPERM;
+    }
+    is_open = 1;
+    if (rc < 0) {
         shut();
         return rc;
     }
-    vg_virgl_clear_resources(!is_llvmpipe());
+    vg_virgl_clear_resources(!software);
     vg_messages_to(listener);
     return 0;
 }
@@ -189,8 +208,10 @@ static int virgl_open(const char *render_node, const struct vg_renderer_events *
         return rc;
     listener = events;
     rc = settle(why, size);
-    if (rc < 0)
+    if (rc < 0) {
+        vg_fences_close();
         listener = NULL;
+    }
     return rc;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from protocol.virgl_const import Bind, Target
 from protocol.virgl_format import VirglFormat
 from tests.backend.virglkit import SIDE, clear_stream, draw_stream
 from tests.systemd.instance import Instance
-from tests.systemd.manager import Manager
+from tests.systemd.manager import LIMIT, Manager
 from vhost_gpu.guest.driver import GuestGpu
 from vhost_gpu.guest.driver3d import VIRGL_FEATURES, BackedResource, Gpu3d
 
@@ -114,4 +115,15 @@ def test_it_takes_the_place_of_the_one_without_3d(instance: Instance, manager: M
     manager.wait(instance.socket, ActiveState="inactive")
     with plain.connect():
         plain.wait(StatusText="1 session, 0 viewers")
+    manager.run("systemctl", "stop", plain.socket, plain.service)
+
+
+def test_the_other_sandbox_says_why_there_is_no_3d(manager: Manager) -> None:
+    plain = Instance(manager, "misplaced")
+    plain.configure('Environment="VHOST_GPU_OPTIONS=--virgl"')
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(LIMIT)
+        sock.connect(plain.vhost_user)
+        assert sock.recv(1) == b""
+    assert any("MemoryDenyWriteExecute=no" in message for message in manager.messages(plain.service))
     manager.run("systemctl", "stop", plain.socket, plain.service)
