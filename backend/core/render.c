@@ -13,6 +13,7 @@
 
 #define CALL_LIMIT_NS 10000000000u
 #define PARK_LIMIT_NS 4000000000u /* the supervisor wants an answer within 5 s, and the loop waits */
+#define REST_TIMES 15u
 #define STACK_SIZE (2u << 20)
 
 /* ---- descriptors ---- */
@@ -79,6 +80,7 @@ static struct vg_render *render_new(vg_device *dev, const struct vg_renderer_ops
     render->events = (struct vg_renderer_events){render, vg_render_fence_done, vg_render_message};
     render->limit_ns = CALL_LIMIT_NS;
     render->park_limit_ns = PARK_LIMIT_NS;
+    render->rest_times = REST_TIMES;
     render->poll_fd = -1;
     render->node = node != NULL ? strdup(node) : NULL;
     init_locks(render);
@@ -188,6 +190,13 @@ void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms)
         return;
     dev->render->limit_ns = (uint64_t)call_ms * 1000000u;
     dev->render->park_limit_ns = (uint64_t)park_ms * 1000000u;
+}
+
+void vg_render_set_rest(vg_device *dev, uint32_t times)
+{
+    VG_ENTER(dev);
+    if (dev->render != NULL)
+        dev->render->rest_times = times;
 }
 
 /* ---- pausing ---- */

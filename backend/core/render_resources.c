@@ -290,37 +290,6 @@ uint32_t vg_render_convert_attached(struct vg_device *dev, struct vg_context *co
                                                                   : VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
 }
 
-/* ---- reading back ---- */
-
-static bool is_current(const struct vg_render *render, const struct vg_resource *res, vg_rect rect)
-{
-    return res->read_content == render->content && !vg_rect_empty(res->read_rect) &&
-           vg_rect_covers(res->read_rect, rect);
-}
-
-uint32_t vg_render_read(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
-{
-    struct vg_render *render = dev->render;
-    if (!vg_render_usable(dev))
-        return VIRTIO_GPU_RESP_ERR_UNSPEC;
-    if (is_current(render, res, rect)) /* page flips: what SET_SCANOUT has read is not read again by the flush */
-        return VIRTIO_GPU_RESP_OK_NODATA;
-    if (vg_images_begin_write(dev, res, rect) < 0)
-        return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-    uint8_t *dst = res->pixels + (uint64_t)rect.y * res->stride + (uint64_t)rect.x * VG_PIXEL_BYTES;
-    res->read_rect = (vg_rect){0};
-    vg_resource_pin(res);
-    vg_call_begin(render);
-    int rc = render->ops->read_rect(res->id, rect.x, rect.y, rect.width, rect.height, dst, res->stride);
-    vg_call_end(render);
-    vg_resource_unpin(res);
-    if (rc < 0)
-        return vg_render_error(rc);
-    res->read_content = render->content;
-    res->read_rect = rect;
-    return VIRTIO_GPU_RESP_OK_NODATA;
-}
-
 /* ---- the end ---- */
 
 uint32_t vg_render_unref(struct vg_device *dev, struct vg_resource *res)

@@ -146,6 +146,8 @@ static bool turn(struct vg_render *render, bool *kicks)
         vg_render_cursor_jobs(render);
     if (render->pending > 0)
         vg_fences_poll(render);
+    if (render->owes)
+        vg_readback_pay(render);
     if (render->request_state != VG_NO_REQUEST)
         return true;
     switch (vg_queue_drain(render->dev, VG_QUEUE_CONTROL, BUDGET_NS, &render->request)) {
@@ -168,14 +170,29 @@ static bool turn(struct vg_render *render, bool *kicks)
 
 /* ---- waiting ---- */
 
+/* Of two times to wait, -1 standing for ever. */
+static int64_t sooner(int64_t a, int64_t b)
+{
+    return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
+static int64_t until_due(const struct vg_render *render)
+{
+    uint64_t due = vg_readback_due(render), now = vg_now_ns();
+    if (due == 0)
+        return -1;
+    return due > now ? (int64_t)(due - now) : 0;
+}
+
 static int64_t nap(struct vg_render *render, bool kicks)
 {
     int64_t ns = kicks && control(render)->kick_fd < 0 ? KICKLESS_NS : -1;
+    ns = sooner(ns, until_due(render));
     if (render->pending == 0 || render->poll_fd >= 0)
         return ns;
     if (render->nap_ns == 0)
         render->nap_ns = FIRST_NAP_NS;
-    ns = (int64_t)render->nap_ns;
+    ns = sooner(ns, (int64_t)render->nap_ns);
     render->nap_ns = render->nap_ns * 2 < LONGEST_NAP_NS ? render->nap_ns * 2 : LONGEST_NAP_NS;
     return ns;
 }

@@ -217,7 +217,6 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
     VG_ENTER(dev);
     vg_rect rect = {x, y, width, height};
     struct vg_resource *res;
-    uint32_t type;
 
     if (scanout >= dev->usable_scanouts)
         return VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID;
@@ -235,9 +234,8 @@ uint32_t vg_set_scanout(vg_device *dev, uint32_t scanout, uint32_t id, uint32_t 
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
     if (vg_images_prepare(dev, res) < 0)
         return VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY;
-    type = res->host3d ? vg_render_read(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
-    if (type != VIRTIO_GPU_RESP_OK_NODATA)
-        return type;
+    if (res->host3d)
+        return vg_readback_point(dev, scanout, res, rect);
     vg_scanout_point(dev, scanout, res, rect);
     res->written_since_flush = false;
     vg_scanouts_publish_waiting(dev);
@@ -264,23 +262,6 @@ static void flush_scanout(struct vg_scanout *s, vg_rect rect, uint64_t now)
     s->pending_ns = now;
 }
 
-/* What is shown of the rectangle comes from the renderer. Two scanouts of one resource may share a part of it: it is read
-   twice then, which is rare. */
-static uint32_t read_shown(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
-{
-    for (uint32_t i = 0; i < dev->num_scanouts; i++) {
-        vg_rect part = vg_rect_intersect(rect, dev->scanouts[i].rect);
-        uint32_t type;
-
-        if (dev->scanouts[i].resource != res || vg_rect_empty(part))
-            continue;
-        type = vg_render_read(dev, res, part);
-        if (type != VIRTIO_GPU_RESP_OK_NODATA)
-            return type;
-    }
-    return VIRTIO_GPU_RESP_OK_NODATA;
-}
-
 void vg_scanouts_flush(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
 {
     uint64_t now = vg_now_ns();
@@ -298,7 +279,6 @@ uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, 
     VG_ENTER(dev);
     struct vg_resource *res = vg_resource_find(dev, id);
     vg_rect rect = {x, y, width, height};
-    uint32_t type;
 
     if (!res)
         return VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID;
@@ -306,9 +286,8 @@ uint32_t vg_resource_flush(vg_device *dev, uint32_t id, uint32_t x, uint32_t y, 
         return vg_blob_flush(dev, res, rect);
     if (!vg_rect_fits(rect, res->width, res->height))
         return VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER;
-    type = res->host3d ? read_shown(dev, res, rect) : VIRTIO_GPU_RESP_OK_NODATA;
-    if (type != VIRTIO_GPU_RESP_OK_NODATA)
-        return type;
+    if (res->host3d)
+        return vg_readback_flush(dev, res, rect);
     vg_scanouts_flush(dev, res, rect);
     return VIRTIO_GPU_RESP_OK_NODATA;
 }

@@ -255,6 +255,8 @@ int vg_render_start(vg_device *dev, const void *ops, const char *render_node, ch
 void vg_render_stop(vg_device *dev);
 /* How long a call of the renderer, and stopping or pausing it, may last before it is given up (10 s, 4 s). */
 void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
+/* A frame that was read back is followed by so many times (15) the time it took, at most 15 ms, without another one. */
+void vg_render_set_rest(vg_device *dev, uint32_t times);
 /* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
    then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.
    Set-up of memory and of the control queue may be changed at any time: they pause for their own moment. */

@@ -10,7 +10,8 @@
  * without looking at the device. What the call may still write to stays mapped for good.
  *
  * render.c: the beginning and the end, what Python calls; render_lock.c: lock, calls, parking, loss; render_thread.c: the
- * thread's loop; render_fences.c; render_contexts.c; render_resources.c; render_commands.c.
+ * thread's loop; render_fences.c; render_contexts.c; render_resources.c;
+ * readback.c; render_commands.c.
  */
 #ifndef VG_RENDER_H
 #define VG_RENDER_H
@@ -147,6 +148,10 @@ struct vg_render {
     uint64_t scratch_size;   /* charged */
 
     uint64_t content;        /* grows with whatever may change a resource's pixels */
+    uint32_t rest_times;     /* read-backs rest for so many times the time that one took */
+    uint64_t rest_until;
+    bool owes;               /* a flush in the rest: resources with vg_resource.owed */
+    uint64_t owed_since, owed_content;
     uint64_t generation;     /* of the memory table that the renderer's iovecs were made for */
     uint32_t cursor_jobs;    /* scanouts whose cursor picture is to be read from a resource */
     uint8_t cursor_pixels[VG_CURSOR_SIDE * VG_CURSOR_SIDE * 4];
@@ -236,10 +241,17 @@ uint32_t vg_render_detach_backing(struct vg_device *dev, struct vg_resource *res
 /* Gives the renderer the guest's memory again after the memory table has changed. */
 void vg_render_reattach(struct vg_device *dev);
 void vg_render_detach_all(struct vg_device *dev);
-/* Reads a rectangle of a host3d resource into its current image. A response type. */
-uint32_t vg_render_read(struct vg_device *dev, struct vg_resource *res, vg_rect rect);
 /* What a host3d resource holds beside what all have; after it is gone in the renderer. */
 void vg_render_resource_free(struct vg_device *dev, struct vg_resource *res);
+
+/* ---- readback.c ---- */
+/* RESOURCE_FLUSH and SET_SCANOUT of a host3d resource that has images, of a rectangle inside it. A response type. */
+uint32_t vg_readback_flush(struct vg_device *dev, struct vg_resource *res, vg_rect rect);
+uint32_t vg_readback_point(struct vg_device *dev, uint32_t scanout, struct vg_resource *res, vg_rect rect);
+/* When a frame that was not read back when it was flushed is to be (CLOCK_MONOTONIC, ns); 0: there is none. */
+uint64_t vg_readback_due(const struct vg_render *render);
+/* Reads it back if it is time. */
+void vg_readback_pay(struct vg_render *render);
 
 /* ---- render_commands.c ---- */
 /* Bytes of the fixed struct of a command that only a renderer makes known; 0: another command. */

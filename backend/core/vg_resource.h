@@ -67,6 +67,7 @@ struct vg_resource {
     uint64_t iov_charged;
     uint64_t read_content;    /* as of then, read_rect of current is the renderer's pixels */
     vg_rect read_rect;
+    vg_rect owed;             /* flushed, and not read back yet (readback.c) */
     /* Blobs (blob.c), which have no pixels, and views of them, whose pixels are in images alone, read from the blob's
        backing. Views are in no table. */
     uint64_t blob_size;        /* of a blob, in bytes; else 0 */

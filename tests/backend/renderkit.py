@@ -84,6 +84,7 @@ class RenderKit(Kit):
         why = ffi.new("char[]", 100)
         table = ffi.cast("void *", int(fake_ffi.cast("uintptr_t", ops)))
         assert lib.vg_render_start(self.core, table, ffi.NULL, why, 100) == 0, ffi.string(why)
+        lib.vg_render_set_rest(self.core, 0)
         self.news = lib.vg_render_news_fd(self.core)
         self.events: list[tuple[int, int, str]] = []
         self.request = ffi.new("vg_request *")
