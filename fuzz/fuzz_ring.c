@@ -79,7 +79,7 @@ static uint32_t take32(struct input *in)
     return value | (uint32_t)take(in) << 24;
 }
 
-/* Numbers that matter to a 2D device, small ones first; or any number. */
+/* Numbers that matter to such a device, small ones first; or any number. */
 static uint32_t take_field(struct input *in)
 {
     static const uint32_t values[] = {
@@ -188,6 +188,15 @@ static uint32_t backing(uint32_t *fields, uint32_t side)
     return 2 + 4 * count;
 }
 
+/* The same as a blob of just that size. */
+static uint32_t blob(uint32_t *fields, uint32_t id, uint32_t side)
+{
+    uint32_t attach[64], count = backing(attach, side) - 2;
+    memcpy(fields, (uint32_t[]){id, VIRTIO_GPU_BLOB_MEM_GUEST, 0, attach[1], 0, 0, side * side * 4, 0}, 32);
+    memcpy(fields + 8, attach + 2, count * 4);
+    return 8 + count;
+}
+
 static uint32_t rectangle(uint32_t *fields, uint32_t side)
 {
     fields[2] = fields[3] = side;
@@ -209,6 +218,11 @@ static uint32_t template(uint32_t type, uint32_t id, uint32_t *fields)
     case VIRTIO_GPU_CMD_SET_SCANOUT:
         fields[5] = id;
         return rectangle(fields, side) + 2;
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
+        return blob(fields, id, side);
+    case VIRTIO_GPU_CMD_SET_SCANOUT_BLOB:
+        memcpy(fields + 5, (uint32_t[]){id, side, side, 2, 0, side * 4}, 24);
+        return rectangle(fields, side) + 14;
     case VIRTIO_GPU_CMD_RESOURCE_FLUSH:
         fields[4] = id;
         return rectangle(fields, side) + 2;
@@ -229,7 +243,9 @@ static const uint32_t commands[] = {
     VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,     VIRTIO_GPU_CMD_RESOURCE_FLUSH, VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
     VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING, VIRTIO_GPU_CMD_SET_SCANOUT,    VIRTIO_GPU_CMD_MOVE_CURSOR,
     VIRTIO_GPU_CMD_UPDATE_CURSOR,           VIRTIO_GPU_CMD_RESOURCE_UNREF, VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
+    VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB,    VIRTIO_GPU_CMD_SET_SCANOUT_BLOB,
     VIRTIO_GPU_CMD_GET_DISPLAY_INFO,        VIRTIO_GPU_CMD_GET_EDID,       VIRTIO_GPU_CMD_GET_CAPSET,
+    VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB,       VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB,
 };
 
 /* A command with some fields changed: where it lies, and how long it is. */
@@ -398,6 +414,7 @@ static void look(struct guest *guest, uint32_t scanout)
     uint64_t retired[4];
     vg_resource_info resource = {.id = 0};
     vg_queue_info info;
+    vg_blob_picture picture;
 
     while (vg_resource_next(guest->dev, resource.id, &resource))
         if (resource.width <= sizeof(row) / 4) /* a guest may ask for far wider ones */
@@ -405,6 +422,7 @@ static void look(struct guest *guest, uint32_t scanout)
     vg_queue_describe(guest->dev, scanout, &info);
     vg_take_dirty(guest->dev);
     vg_cursor_describe(guest->dev, scanout, &cursor);
+    vg_scanout_blob(guest->dev, scanout, &picture);
     vg_scanout_take_damage(guest->dev, scanout, damage, 4);
     if (guest->held_image != 0)
         vg_image_release(guest->dev, guest->held_image);

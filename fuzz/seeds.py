@@ -6,7 +6,7 @@ The encoding is that of ``step`` and ``build`` in fuzz_ring.c; what a change the
 import sys
 from pathlib import Path
 
-TRANSFER, FLUSH, CREATE, ATTACH, SCANOUT, MOVE, UPDATE_CURSOR, UNREF, DETACH = range(9)
+TRANSFER, FLUSH, CREATE, ATTACH, SCANOUT, MOVE, UPDATE_CURSOR, UNREF, DETACH, BLOB, BLOB_SCANOUT = range(11)
 CONTROL, CURSOR = 0x00, 0x10
 DRAIN, HOLD, ANSWER, LOOK, RESTART, MEMORY, SHRINK, RESET = 4, 6, 7, 10, 12, 13, 14, 15
 FEATURES = {"split": 1, "plain": 0, "packed": 3, "order": 5, "packed-order": 7}
@@ -26,7 +26,20 @@ def frame(resource: int) -> bytes:
     return command(TRANSFER, resource, indirect=True) + command(FLUSH, resource, indirect=True) + bytes([DRAIN])
 
 
+def flip(resource: int) -> bytes:
+    return b"".join(command(kind, resource, indirect=True) for kind in (BLOB_SCANOUT, FLUSH)) + bytes([DRAIN])
+
+
+def blob(resource: int) -> bytes:
+    return command(BLOB, resource, indirect=True) + flip(resource)
+
+
 PROGRAMS = {
+    "blob": blob(1) + flip(1) + command(FLUSH, 1) + bytes([DRAIN, LOOK]) + command(UNREF, 1) + bytes([DRAIN]),
+    "blobs": blob(1) + blob(3) + flip(1) + flip(3) + bytes([LOOK]) + flip(1) + bytes([LOOK, RESET]) + blob(3),
+    "blob-cursor": command(BLOB, 2, indirect=True) + command(UPDATE_CURSOR, 2, CURSOR) + bytes([DRAIN, DRAIN | CURSOR]),
+    "blob-memory": blob(3) + bytes([MEMORY | CURSOR, 0]) + flip(3) + blob(1) + bytes([SHRINK | CURSOR]) + flip(1),
+    "blob-backing": blob(2) + command(DETACH, 2) + command(FLUSH, 2) + command(ATTACH, 2) + bytes([DRAIN]) + flip(2),
     "frame": setup(1) + frame(1) + bytes([LOOK]) + frame(1) * 3 + bytes([LOOK, RESET]),
     "large": setup(3) + frame(3) + command(MOVE, 3, CURSOR) + frame(3) + bytes([LOOK]) + frame(3) * 6 + bytes([LOOK]),
     "cursor": setup(2) + frame(2) + command(UPDATE_CURSOR, 2, CURSOR) + bytes([DRAIN | CURSOR]),
