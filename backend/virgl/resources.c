@@ -26,6 +26,7 @@ struct record {
     struct vg_renderer_resource what;
     uint64_t backing; /* bytes of its iovecs */
     int attached;
+    uint32_t texture; /* GL's name; 0: not asked for yet, or none */
 };
 
 static struct record *records;
@@ -85,15 +86,25 @@ int vg_virgl_transfer(uint32_t id, uint32_t ctx, int to_host, uint32_t level, ui
     return run(record, ctx, to_host, level, stride, layer_stride, box, offset, NULL);
 }
 
+static uint32_t texture_of(struct record *record)
+{
+    struct virgl_renderer_resource_info info = {.tex_id = 0};
+    if (record->texture == 0 && virgl_renderer_resource_get_info((int)record->what.id, &info) == 0)
+        record->texture = info.tex_id;
+    return record->texture;
+}
+
 /* Like a transfer of level 0 from or to memory of ours. */
 static int copy_rect(uint32_t id, const struct vg_renderer_box *box, int to_host, void *pixels, uint32_t stride)
 {
-    const struct record *record = find(id);
+    struct record *record = find(id);
     if (record == NULL || record->what.target == VG_TARGET_BUFFER || record->what.nr_samples > 1)
         return -EINVAL;
     uint64_t span = vg_transfer_span(&record->what, 0, stride, 0, box);
     if (span == 0)
         return -EINVAL;
+    if (!to_host && vg_readback(&record->what, texture_of(record), box, pixels, stride) == 0)
+        return 0;
     struct iovec iov = {.iov_base = pixels, .iov_len = span};
     return run(record, 0, to_host, 0, stride, 0, box, 0, &iov);
 }

@@ -61,6 +61,16 @@ void vg_virgl_forget_resources(void);
 /* Whether new resources have to be cleared: not every GL driver does it. */
 void vg_virgl_clear_resources(int clear);
 
+/* ---- readback.c ---- */
+
+/* After virglrenderer opened, and before it closes. */
+void vg_readback_open(void);
+void vg_readback_close(void);
+/* Pixels of a box inside level 0 of a resource whose texture in GL this is; dst as for read_rect. -ENOTSUP, or another
+   negative errno value: not this way, and dst may have been written to. */
+int vg_readback(const struct vg_renderer_resource *resource, uint32_t texture, const struct vg_renderer_box *box,
+                void *dst, uint32_t stride);
+
 /* ---- fences.c ---- */
 
 /* After virglrenderer opened, also when it did again. */

@@ -157,6 +157,7 @@ static int is_llvmpipe(void)
 
 static void shut(void)
 {
+    vg_readback_close();
     virgl_renderer_cleanup(&callbacks);
     vg_virgl_forget_resources();
     vg_fences_forget();
@@ -192,6 +193,7 @@ static int settle(char *why, size_t size)
         return rc;
     }
     vg_virgl_clear_resources(!software);
+    vg_readback_open();
     vg_messages_to(listener);
     return 0;
 }

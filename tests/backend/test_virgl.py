@@ -19,6 +19,7 @@ from tests.backend.virglkit import (
     clear_stream,
     command,
     draw_stream,
+    rectangle,
 )
 
 RED, BLUE = (1.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0)
@@ -140,6 +141,24 @@ def test_what_a_stream_draws_is_in_the_next_read(drawing: RemoteRenderer) -> Non
         shade = value / 255
         assert drawing.submit(1, command(7, 4, shade, shade, shade, 1.0, 0, 0, 0)) == 0
         assert drawing.read_rect(1, 63, 63, 1, 1) == (0, bytes([value] * 3) + b"\xff")
+
+
+def test_reading_leaves_the_drawing_alone(drawing: RemoteRenderer) -> None:
+    """Two contexts take turns, with a read after each."""
+    assert drawing.create(2, target=BUFFER, format=R8_UNORM, bind=VERTEX_BUFFER, width=64, height=1) == 0
+    assert drawing.create(3) == 0
+    assert drawing.ctx_create(2) == 0
+    for ctx, picture in ((1, 1), (2, 3)):
+        drawing.ctx_attach(ctx, 2)
+        drawing.ctx_attach(ctx, picture)
+        assert drawing.submit(ctx, clear_stream(picture, BLUE) + draw_stream(2, -1.0, -1.0, -0.5, 1.0)) == 0
+    for column in range(4):
+        right = (column + 1) / 2 - 1
+        for ctx, picture in ((1, 1), (2, 3)):
+            assert drawing.submit(ctx, rectangle(2, -1.0, -1.0, right, 1.0)) == 0
+            width = 16 * (column + 1)
+            row = RED_BYTES * width + BLUE_BYTES * (SIDE - width)
+            assert drawing.read_rect(picture, *WHOLE) == (0, row * SIDE)
 
 
 @pytest.mark.parametrize("flags", [0, Y_0_TOP])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.backend.virglkit import (
     ARRAY_1D,
     ARRAY_2D,
+    B8G8R8A8,
     BUFFER,
     CUBE_ARRAY,
     DEPTH_STENCIL,
@@ -340,6 +341,26 @@ def test_formats_of_2d_keep_their_pixels_and_rows(renderer: RemoteRenderer, form
     renderer.set_backing(1, data[::-1])
     assert renderer.transfer(1, True, BOX) == 0
     assert without_padding(renderer.read_rect(1, 0, 0, SIDE, SIDE)[1], format) == without_padding(data[::-1], format)
+
+
+@pytest.mark.parametrize("flags", [0, Y_0_TOP])
+@pytest.mark.parametrize("format", [B8G8R8A8, 67, 121])
+def test_large_pictures_are_read_in_strips(renderer: RemoteRenderer, format: int, flags: int) -> None:
+    width, height = 1001, 300
+    assert renderer.create(1, format=format, flags=flags, bind=RENDER_TARGET, width=width, height=height) == 0
+    data = pattern(width * height * 4)
+    assert renderer.write_rect(1, 0, 0, width, height, data) == 0
+    assert renderer.read_rect(1, 0, 0, width, height) == (0, data)
+    for x, y, part, rows in ((0, 0, width, 1), (0, height - 1, width, 1), (13, 29, 987, 255), (1000, 7, 1, 290)):
+        wanted = b"".join(data[(row * width + x) * 4 :][: part * 4] for row in range(y, y + rows))
+        assert renderer.read_rect(1, x, y, part, rows) == (0, wanted)
+
+
+def test_the_widest_picture(renderer: RemoteRenderer) -> None:
+    assert renderer.create(1, width=16384, height=9, bind=RENDER_TARGET) == 0
+    data = pattern(16384 * 9 * 4)
+    assert renderer.write_rect(1, 0, 0, 16384, 9, data) == 0
+    assert renderer.read_rect(1, 0, 0, 16384, 9) == (0, data)
 
 
 def without_padding(data: bytes, format: int) -> bytes:

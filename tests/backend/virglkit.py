@@ -49,13 +49,10 @@ def shader(handle: int, kind: int, text: bytes) -> bytes:
 
 
 def draw_stream(buffer: int, left: float, top: float, right: float, bottom: float) -> bytes:
-    """A red rectangle in normalized coordinates of which (-1, -1) is the picture's first pixel."""
-    corners = ((left, top), (right, top), (left, bottom), (right, bottom))
-    vertices = [value for x, y in corners for value in (x, y, 0.0, 1.0)]
+    """All the state there is to set, and a rectangle."""
     half = SIDE / 2
     return b"".join(
         (
-            command(9, buffer, 0, 0, 0, 0, 0, 0, 0, 64, 1, 1, *vertices),
             command(1, 11, 0, 0, 0xF << 27, 0, 0, 0, 0, 0, 0, 0, kind=1) + command(2, 11, kind=1),
             command(1, 12, 1 << 1 | 1 << 29, 0, 0, 0, 0, 0, 0, 0, kind=2) + command(2, 12, kind=2),
             command(1, 13, 0, 0, 0, 0, kind=3) + command(2, 13, kind=3),
@@ -63,9 +60,17 @@ def draw_stream(buffer: int, left: float, top: float, right: float, bottom: floa
             command(1, 16, 0, 0, 0, R32G32B32A32_FLOAT, kind=5) + command(2, 16, kind=5),
             command(6, 16, 0, buffer),
             command(4, 0, half, half, 0.5, half, half, 0.5),
-            command(8, 0, 4, 5, 0, 1, 0, 0, 0, 0, 0, 3, 0),
+            rectangle(buffer, left, top, right, bottom),
         )
     )
+
+
+def rectangle(buffer: int, left: float, top: float, right: float, bottom: float) -> bytes:
+    """A red rectangle in normalized coordinates of which (-1, -1) is the picture's first pixel."""
+    corners = ((left, top), (right, top), (left, bottom), (right, bottom))
+    vertices = [value for x, y in corners for value in (x, y, 0.0, 1.0)]
+    upload = command(9, buffer, 0, 0, 0, 0, 0, 0, 0, 64, 1, 1, *vertices)
+    return upload + command(8, 0, 4, 5, 0, 1, 0, 0, 0, 0, 0, 3, 0)
 
 
 class Renderer:
