@@ -203,8 +203,17 @@ static uint32_t rectangle(uint32_t *fields, uint32_t side)
     return 4;
 }
 
+/* A blob's picture: all of it, its upper half, all but its last row one pixel on, or all of it on the other scanout. */
+static uint32_t picture(uint32_t *fields, uint32_t id, uint32_t side, uint32_t which)
+{
+    const uint32_t heights[] = {side, side / 2, side - 1, side};
+    memcpy(fields, (uint32_t[]){0, 0, side, heights[which], which == 3, id, side, heights[which], 2, 0, side * 4}, 44);
+    fields[14] = which == 2 ? 4 : 0;
+    return 18;
+}
+
 /* A command as a driver would send it, for resource id. Returns the number of fields behind the header. */
-static uint32_t template(uint32_t type, uint32_t id, uint32_t *fields)
+static uint32_t template(uint32_t type, uint32_t id, uint32_t which, uint32_t *fields)
 {
     static const uint8_t formats[] = {1, 2, 3, 4, 67, 68, 121, 134};
     uint32_t side = sides[id - 1];
@@ -221,8 +230,7 @@ static uint32_t template(uint32_t type, uint32_t id, uint32_t *fields)
     case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
         return blob(fields, id, side);
     case VIRTIO_GPU_CMD_SET_SCANOUT_BLOB:
-        memcpy(fields + 5, (uint32_t[]){id, side, side, 2, 0, side * 4}, 24);
-        return rectangle(fields, side) + 14;
+        return picture(fields, id, side, which);
     case VIRTIO_GPU_CMD_RESOURCE_FLUSH:
         fields[4] = id;
         return rectangle(fields, side) + 2;
@@ -256,7 +264,7 @@ static uint32_t build(struct guest *guest, uint32_t *length)
     words[0] = choice < 0xf0 ? commands[choice % (sizeof(commands) / sizeof(commands[0]))] : take32(&guest->in);
     words[1] = how & 3;
     words[2] = how;
-    uint32_t count = template(words[0], 1 + (how >> 2) % 3, fields);
+    uint32_t count = template(words[0], 1 + (how >> 2) % 3, how & 3, fields);
     for (uint32_t changes = how >> 6; changes > 0; changes--) {
         uint32_t field = take(&guest->in) % count;
         fields[field] = take_field(&guest->in);

@@ -13,9 +13,12 @@ FEATURES = {"split": 1, "plain": 0, "packed": 3, "order": 5, "packed-order": 7}
 """Kinds of rings by the first byte: 1 event index, 2 packed, 4 in order."""
 
 
-def command(kind: int, resource: int, queue: int = CONTROL, indirect: bool = False) -> bytes:
-    """A well-formed command for resource 1 (5x5), 2 (64x64) or 3 (300x300), with room for its reply."""
-    return bytes([queue, kind, {1: 12, 2: 4, 3: 8}[resource], 0x14 if indirect else 0x04, 24])
+def command(kind: int, resource: int, queue: int = CONTROL, indirect: bool = False, which: int = 0) -> bytes:
+    """A well-formed command for resource 1 (5x5), 2 (64x64) or 3 (300x300), with room for its reply.
+
+    ``which``: of a blob's pictures.
+    """
+    return bytes([queue, kind, {1: 12, 2: 4, 3: 8}[resource] | which, 0x14 if indirect else 0x04, 24])
 
 
 def setup(resource: int) -> bytes:
@@ -26,8 +29,9 @@ def frame(resource: int) -> bytes:
     return command(TRANSFER, resource, indirect=True) + command(FLUSH, resource, indirect=True) + bytes([DRAIN])
 
 
-def flip(resource: int) -> bytes:
-    return b"".join(command(kind, resource, indirect=True) for kind in (BLOB_SCANOUT, FLUSH)) + bytes([DRAIN])
+def flip(resource: int, which: int = 0) -> bytes:
+    show = command(BLOB_SCANOUT, resource, indirect=True, which=which)
+    return show + command(FLUSH, resource, indirect=True) + bytes([DRAIN])
 
 
 def blob(resource: int) -> bytes:
@@ -37,6 +41,7 @@ def blob(resource: int) -> bytes:
 PROGRAMS = {
     "blob": blob(1) + flip(1) + command(FLUSH, 1) + bytes([DRAIN, LOOK]) + command(UNREF, 1) + bytes([DRAIN]),
     "blobs": blob(1) + blob(3) + flip(1) + flip(3) + bytes([LOOK]) + flip(1) + bytes([LOOK, RESET]) + blob(3),
+    "blob-pictures": blob(2) + b"".join(flip(2, n) + bytes([LOOK]) for n in (1, 2, 3, 0, 2, 1, 0)) + bytes([RESET]),
     "blob-cursor": command(BLOB, 2, indirect=True) + command(UPDATE_CURSOR, 2, CURSOR) + bytes([DRAIN, DRAIN | CURSOR]),
     "blob-memory": blob(3) + bytes([MEMORY | CURSOR, 0]) + flip(3) + blob(1) + bytes([SHRINK | CURSOR]) + flip(1),
     "blob-backing": blob(2) + command(DETACH, 2) + command(FLUSH, 2) + command(ATTACH, 2) + bytes([DRAIN]) + flip(2),
