@@ -64,6 +64,8 @@ int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
 {
     if (queue == &dev->queues[VG_QUEUE_CONTROL] && !goes_on(dev))
         return 0;
+    if (dev->render != NULL && dev->render->pending > 0)
+        return 0; /* what keeps the guest waiting is not its own next command, and the renderer wants the CPU */
     if (queue->eager < EAGER_FROM || dev->poll_ns == 0 || queue != &dev->queues[VG_QUEUE_CONTROL])
         return 0;
     if (vg_ring_publish(dev, queue) < 0)

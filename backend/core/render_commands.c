@@ -85,22 +85,34 @@ static uint32_t read_tail(struct vg_device *dev, uint64_t offset, uint64_t size,
 
 /* ---- SUBMIT_3D ---- */
 
-static uint32_t submit(struct vg_device *dev, struct vg_context *context, uint8_t *stream, uint32_t size)
+static uint32_t complain(struct vg_render *render, struct vg_context *context)
 {
-    struct vg_render *render = dev->render;
-    vg_call_begin(render);
-    int rc = render->ops->submit(context->id, stream, size / 4);
-    vg_call_end(render);
-    render->content++;
-    render->unfenced_work = true;
-    if (rc == 0)
-        return VIRTIO_GPU_RESP_OK_NODATA;
     if (!context->complained) {
         context->complained = true;
         vg_render_event_add(render, VG_EVENT_CONTEXT_ERROR, context->id, "its command stream is refused");
         vg_render_tell(render);
     }
     return VIRTIO_GPU_RESP_ERR_UNSPEC;
+}
+
+/* The stream and its fence, in one go. */
+static uint32_t submit(struct vg_device *dev, struct vg_context *context, const struct virtio_gpu_cmd_submit *command,
+                       uint8_t *stream)
+{
+    struct vg_render *render = dev->render;
+    bool fenced = vg_fence_wanted(render, &command->hdr);
+    uint64_t seq = render->last_seq + 1;
+    vg_call_begin(render);
+    int rc = render->ops->submit(command->hdr.ctx_id, stream, command->size / 4);
+    int made = rc == 0 && fenced ? vg_fence_call(render, &command->hdr, seq) : 1;
+    vg_call_end(render);
+    render->content++;
+    render->unfenced_work = true;
+    if (made <= 0)
+        render->last_seq = seq;
+    if (made == 0)
+        render->made_seq = seq;
+    return rc == 0 ? VIRTIO_GPU_RESP_OK_NODATA : complain(render, context);
 }
 
 static uint32_t submit_3d(struct vg_device *dev, const struct virtio_gpu_cmd_submit *command)
@@ -119,7 +131,7 @@ static uint32_t submit_3d(struct vg_device *dev, const struct virtio_gpu_cmd_sub
     if (type != VIRTIO_GPU_RESP_OK_NODATA)
         return type;
     vg_render_reattach(dev);
-    type = submit(dev, context, stream, command->size);
+    type = submit(dev, context, command, stream);
     trim_scratch(dev);
     return type;
 }

@@ -33,19 +33,24 @@ static struct vg_timeline *timeline_of(struct vg_render *render, const struct vi
     return context != NULL && hdr->ring_idx < VG_MAX_RINGS ? &context->rings[hdr->ring_idx] : NULL;
 }
 
+int vg_fence_call(struct vg_render *render, const struct virtio_gpu_ctrl_hdr *hdr, uint64_t seq)
+{
+    return has_ring(hdr) ? render->ops->fence(hdr->ctx_id, hdr->ring_idx, seq) : render->ops->fence(0, 0, seq);
+}
+
+bool vg_fence_wanted(struct vg_render *render, const struct virtio_gpu_ctrl_hdr *hdr)
+{
+    return (hdr->flags & VIRTIO_GPU_FLAG_FENCE) && timeline_of(render, hdr) != NULL;
+}
+
 /* Asks the renderer for a fence. Its number, or 0. */
 static uint64_t ask(struct vg_render *render, const struct virtio_gpu_ctrl_hdr *hdr)
 {
     uint64_t seq = ++render->last_seq;
-    uint32_t ctx_id = has_ring(hdr) ? hdr->ctx_id : 0, ring_idx = has_ring(hdr) ? hdr->ring_idx : 0;
     vg_call_begin(render);
-    int rc = render->ops->fence(ctx_id, ring_idx, seq);
+    int rc = vg_fence_call(render, hdr, seq);
     vg_call_end(render);
-    if (rc < 0)
-        return 0;
-    if (!has_ring(hdr))
-        render->unfenced_work = false;
-    return seq;
+    return rc < 0 ? 0 : seq;
 }
 
 static bool is_retired(struct vg_render *render, const struct vg_timeline *timeline, uint64_t seq)
@@ -76,8 +81,12 @@ static void append(struct vg_render *render, struct vg_timeline *timeline, struc
 static uint64_t wait_for(struct vg_render *render, const struct vg_timeline *timeline,
                          const struct virtio_gpu_ctrl_hdr *hdr)
 {
-    bool work = has_ring(hdr) ? hdr->type == VIRTIO_GPU_CMD_SUBMIT_3D : render->unfenced_work;
-    uint64_t seq = work ? ask(render, hdr) : 0;
+    uint64_t seq = render->made_seq;
+    if (seq == 0 && !has_ring(hdr) && render->unfenced_work)
+        seq = ask(render, hdr);
+    if (seq != 0 && !has_ring(hdr))
+        render->unfenced_work = false;
+    render->made_seq = 0;
     if (seq == 0)
         return timeline->first != NULL ? timeline->last->seq : 0;
     return timeline->first == NULL && is_retired(render, timeline, seq) ? 0 : seq;

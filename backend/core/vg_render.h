@@ -135,6 +135,7 @@ struct vg_render {
 
     /* fences */
     uint64_t last_seq;
+    uint64_t made_seq;       /* of the command in hand, made with it; 0: none was */
     bool unfenced_work;      /* submitted since the last fence of the global timeline */
     uint32_t pending;        /* fences */
     uint64_t nap_ns;         /* between two calls of poll, without a poll_fd */
@@ -202,6 +203,9 @@ void vg_fences_init(struct vg_render *render);
 /* The command that was just executed and answered waits for its fence. False: it need not, and is to be given back. */
 bool vg_fence_hold(struct vg_device *dev, const struct virtio_gpu_ctrl_hdr *hdr, const struct vg_popped *popped,
                    uint32_t written, bool full);
+/* SUBMIT_3D makes its fence in the same call: whether there is to be one, and it, without the lock. */
+bool vg_fence_wanted(struct vg_render *render, const struct virtio_gpu_ctrl_hdr *hdr);
+int vg_fence_call(struct vg_render *render, const struct virtio_gpu_ctrl_hdr *hdr, uint64_t seq);
 /* Asks the renderer which fences are done, and gives those commands back. */
 void vg_fences_poll(struct vg_render *render);
 /* Gives back the commands whose fences are done; of a timeline, or everywhere: all. */
