@@ -19,6 +19,11 @@ MESSAGE, CONTEXT_ERROR, QUEUE_BROKEN, LOST = 1, 2, 3, 4
 B8G8R8A8 = 1
 
 
+def ops_address() -> int:
+    """The fake renderer's table, at its defaults."""
+    return int(fake_ffi.cast("uintptr_t", fake.fake_ops()))
+
+
 def fence(number: int, ctx: int = 0, ring: int | None = None) -> dict[str, int]:
     """What a header with a fence has."""
     flags = FLAG_FENCE if ring is None else FLAG_FENCE | FLAG_RING_IDX
@@ -78,12 +83,11 @@ class RenderKit(Kit):
 
     def __init__(self, *, poll_fd: bool = False, hold: bool = False, resume: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        ops = fake.fake_ops()
+        ops = ops_address()
         fake.fake_use_poll_fd(poll_fd)
         fake.fake_hold_fences(hold)
         why = ffi.new("char[]", 100)
-        table = ffi.cast("void *", int(fake_ffi.cast("uintptr_t", ops)))
-        assert lib.vg_render_start(self.core, table, ffi.NULL, why, 100) == 0, ffi.string(why)
+        assert lib.vg_render_start(self.core, ffi.cast("void *", ops), ffi.NULL, why, 100) == 0, ffi.string(why)
         lib.vg_render_set_rest(self.core, 0)
         self.news = lib.vg_render_news_fd(self.core)
         self.events: list[tuple[int, int, str]] = []

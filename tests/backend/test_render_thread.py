@@ -9,15 +9,14 @@ import pytest
 
 from backend._core import ffi, lib
 from tests.backend.fake_renderer import fake
-from tests.backend.fake_renderer import ffi as fake_ffi
-from tests.backend.renderkit import MESSAGE, RenderKit, create_3d, ctx_create, fence, submit
+from tests.backend.renderkit import MESSAGE, RenderKit, create_3d, ctx_create, fence, ops_address, submit
 from tests.backend.ringkit import OK, Kit, create_2d, flush, get_display_info, header, move_cursor
 
 DISPLAY_INFO = 0x1101
 
 
 def ops() -> object:
-    return ffi.cast("void *", int(fake_ffi.cast("uintptr_t", fake.fake_ops())))
+    return ffi.cast("void *", ops_address())
 
 
 def threads() -> list[str]:
