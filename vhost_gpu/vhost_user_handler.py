@@ -38,8 +38,7 @@ FEATURES = sum(
 )
 """The answer to GET_FEATURES. Other bits are accepted all the same: QEMU passes on what its guest acknowledged."""
 FEATURES_3D = sum(
-    1 << bit
-    for bit in (vg.Feature.VIRGL, vg.Feature.RESOURCE_UUID, vg.Feature.RESOURCE_BLOB, vg.Feature.CONTEXT_INIT)
+    1 << bit for bit in (vg.Feature.VIRGL, vg.Feature.RESOURCE_UUID, vg.Feature.RESOURCE_BLOB, vg.Feature.CONTEXT_INIT)
 )
 """What a renderer adds to it."""
 
