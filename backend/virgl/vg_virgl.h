@@ -94,6 +94,11 @@ int vg_egl_check(int on_gpu, char *why, size_t size);
 /* A function of GL; NULL: there is none. */
 void *vg_gl_function(const char *name);
 
+/* ---- stream.c ---- */
+
+/* Whether a stream's boxes and levels are such that virglrenderer and OpenGL can be trusted to check them. */
+int vg_stream_sound(const uint32_t *words, uint32_t count);
+
 /* ---- messages.c ---- */
 
 /* Takes virglrenderer's words from now on. What it says while it opens is only kept as the last message. */

@@ -283,7 +283,7 @@ static void ctx_detach(uint32_t ctx, uint32_t resource)
 
 static int submit(uint32_t ctx, void *stream, uint32_t dwords)
 {
-    if (!is_open || dwords > INT32_MAX)
+    if (!is_open || dwords > INT32_MAX || !vg_stream_sound(stream, dwords))
         return -EINVAL;
     return virgl_renderer_submit_cmd(stream, (int)ctx, (int)dwords) == 0 ? 0 : -EINVAL;
 }

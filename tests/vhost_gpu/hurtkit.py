@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import struct
@@ -32,10 +33,12 @@ from protocol.virtio_gpu import (
     ResourceUnref,
     ResponseType,
 )
+from tests.vhost_gpu.wildstreams import SHAPES, Resources
 from vhost_gpu.guest.command_queue import DeviceStopped
 from vhost_gpu.guest.driver import GuestError, GuestGpu
 from vhost_gpu.guest.driver3d import VIRGL_FEATURES, BackedResource, Context, Gpu3d
 from vhost_gpu.guest.memory import GuestMemory
+from vhost_gpu.guest.ring import Segment
 from vhost_gpu.guest.vmm import VmmOptions
 
 LIMIT = 20
@@ -43,6 +46,7 @@ SIDE = 16
 FORMAT = VirglFormat.B8G8R8A8_UNORM
 DRAWABLE = Bind.RENDER_TARGET | Bind.SAMPLER_VIEW
 HOSTMEM_MIB = 80
+_BACKING = 1 << 16
 OK = ResponseType.OK_NODATA
 BAD_PARAMETER = ResponseType.ERR_INVALID_PARAMETER
 BAD_RESOURCE = ResponseType.ERR_INVALID_RESOURCE_ID
@@ -161,17 +165,20 @@ class Daemon:
         self.process = process
         self.path = folder / "gpu.sock"
         self.log = folder / "log"
-        self._seen: set[int] = set()
+        self._names: dict[int, str] = {}
+        """Of the sessions that were connected, by process."""
         self._pidfds: list[int] = []
+        self._guests: list[GuestGpu] = []
 
     async def connect(self, memory: GuestMemory | None = None, options: VmmOptions | None = None) -> Victim:
         """A guest with a session process of its own."""
         gpu = await GuestGpu.open(self.path, memory, options, features=VIRGL_FEATURES)
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         sessions = {int(child) for child in children if _renders(int(child))}
-        (pid,) = sessions - self._seen
-        self._seen.add(pid)
+        (pid,) = sessions - set(self._names)
+        self._names[pid] = f"session-{len(self._names) + 1}"
         self._watch(pid, gpu)
+        self._guests.append(gpu)
         return Victim(gpu, pid)
 
     def _watch(self, pid: int, gpu: GuestGpu) -> None:
@@ -187,15 +194,22 @@ class Daemon:
 
         loop.add_reader(watched, gone)
 
-    def forget(self) -> None:
-        """Stops watching."""
+    async def died(self, victim: Victim) -> None:
+        """Waits until the daemon has said why that session's process is gone, by a signal."""
+        pattern = rf"{self._names[victim.pid]}: killed by SIG"
+        await until(lambda: re.search(pattern, self.words()))
+
+    def close(self) -> None:
+        """Ends all guests."""
+        for guest in self._guests:
+            guest.close()
         for watched in self._pidfds:
             asyncio.get_running_loop().remove_reader(watched)
             os.close(watched)
 
-    async def said(self, text: str) -> None:
-        """Waits until the log has it."""
-        await until(lambda: text in self.log.read_text())
+    def words(self) -> str:
+        """Everything that was logged."""
+        return self.log.read_text(errors="replace")
 
 
 def _renders(pid: int) -> bool:
@@ -245,12 +259,12 @@ async def daemons(*options: str) -> AsyncIterator[Daemon]:
         try:
             yield daemon
         finally:
-            daemon.forget()
+            daemon.close()
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(LIMIT):
                 status = await process.wait()
-        assert status == 0, daemon.log.read_text()
+        assert status == 0, daemon.words()
 
 
 @asynccontextmanager
@@ -262,6 +276,13 @@ async def victims(memory: GuestMemory | None = None) -> AsyncIterator[Victim]:
             yield victim
             await victim.serves()
         except DeviceStopped:
-            raise AssertionError(f"the session ended: {daemon.log.read_text()}") from None
-        finally:
-            victim.gpu.close()
+            raise AssertionError(f"the session ended: {daemon.words()}") from None
+
+
+async def wild_resources(victim: Victim) -> Resources:
+    """What the streams of ``wildstreams`` name, with backing."""
+    ids = {}
+    for name, (target, format_, bind, width, more) in SHAPES.items():
+        ids[name] = await victim.gpu3d.create(target, format_, bind, width, **more)
+        await victim.gpu.attach_backing(ids[name], [Segment(victim.gpu.memory.alloc(_BACKING), _BACKING)])
+    return Resources(**ids)
