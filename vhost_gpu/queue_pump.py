@@ -49,7 +49,7 @@ class QueuePump:
             self._watch()
 
     def pause(self) -> None:
-        """Stops watching, before the kick eventfd is replaced; ``refresh`` goes on."""
+        """Stops watching, before the kick eventfd or the memory table is replaced; ``refresh`` goes on."""
         self._unwatch()
 
     def stop(self) -> None:

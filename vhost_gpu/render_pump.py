@@ -48,7 +48,7 @@ class RenderPump:
             self._instead.refresh()
 
     def pause(self) -> None:
-        """Stops serving, before the kick eventfd is replaced; ``refresh`` goes on."""
+        """Stops serving, before the kick eventfd or the memory table is replaced; ``refresh`` goes on."""
         if self._instead is not None:
             self._instead.pause()
         else:

@@ -71,7 +71,7 @@ class Pump(Protocol):
         """The queue was started, enabled, stopped, or got another eventfd."""
 
     def pause(self) -> None:
-        """The kick eventfd is going to be replaced; ``refresh`` follows."""
+        """The kick eventfd or the memory table is going to be replaced; ``refresh`` follows."""
 
     def stop(self) -> None:
         """Stops the queue at once."""
@@ -175,6 +175,8 @@ class VhostUserHandler:
         table = message.payload
         assert isinstance(table, vu.MemoryTable)
         regions = [_region(region) for region in table.regions]
+        for pump in self._pumps:
+            pump.pause()  # until the new table is whole: a ring outside memory is broken
         self._forget_memory()
         try:
             self._device.memory.replace(regions, message.fds)

@@ -188,6 +188,7 @@ void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms)
     VG_ENTER(dev);
     if (dev->render == NULL)
         return;
+    dev->render->timer_armed = false; /* the next call arms it anew */
     dev->render->limit_ns = (uint64_t)call_ms * 1000000u;
     dev->render->park_limit_ns = (uint64_t)park_ms * 1000000u;
 }

@@ -259,7 +259,8 @@ void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
 void vg_render_set_rest(vg_device *dev, uint32_t times);
 /* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
    then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.
-   Set-up of memory and of the control queue may be changed at any time: they pause for their own moment. */
+   Each call that sets up memory or the control queue pauses for its own moment; pause around several that belong
+   together (a new memory table: a ring that is outside memory is broken). */
 void vg_render_pause(vg_device *dev, int settle);
 /* Also after the queue was set up, started or enabled: the thread looks at it again. */
 void vg_render_resume(vg_device *dev);
