@@ -164,12 +164,11 @@ static uint32_t run(struct vg_device *dev, const union vg_request_data *data)
 
 /* With a renderer, commands of the control queue with a fence may have to wait for it. */
 static bool waits(struct vg_device *dev, const struct vg_queue *queue, const struct virtio_gpu_ctrl_hdr *request,
-                  uint32_t written)
+                  const struct vg_popped *popped, uint32_t written, bool full)
 {
-    const struct vg_walk *walk = &queue->walk;
     if (dev->render == NULL || !(request->flags & VIRTIO_GPU_FLAG_FENCE) || queue != &dev->queues[VG_QUEUE_CONTROL])
         return false;
-    return vg_fence_hold(dev, request, &walk->popped, written, written == walk->writable);
+    return vg_fence_hold(dev, request, popped, written, full);
 }
 
 int vg_answer(struct vg_device *dev, struct vg_queue *queue, const struct virtio_gpu_ctrl_hdr *request, uint32_t type)
@@ -182,7 +181,7 @@ int vg_answer(struct vg_device *dev, struct vg_queue *queue, const struct virtio
     };
     uint32_t written = vg_reply_write(dev, &space, request, type, NULL, 0);
     VG_TRACE(dev, answered, queue, &walk->popped, type);
-    if (waits(dev, queue, request, written))
+    if (waits(dev, queue, request, &walk->popped, written, written == walk->writable))
         return queue->broken ? -1 : 0;
     return vg_ring_give_back(dev, queue, &walk->popped, written, written == walk->writable);
 }
@@ -374,7 +373,7 @@ int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_reques
     dev->draining = (int)index;
     int state = drain(dev, queue, budget_ns, out);
     dev->draining = -1;
-    if (dev->blobs.unread)
+    if (dev->blobs.unread && index == VG_QUEUE_CONTROL)
         vg_blobs_catch_up(dev);
     if (state != VG_DRAIN_REQUEST)
         vg_ring_notify(dev, queue);
@@ -412,7 +411,9 @@ void vg_request_complete(vg_device *dev, vg_request *req, uint32_t type, const v
         };
         uint32_t written = vg_reply_write(dev, &space, &chain->request.hdr, type, payload, len);
         VG_TRACE(dev, answered, queue, &chain->popped, type);
-        vg_ring_give_back(dev, queue, &chain->popped, written, written == chain->writable);
+        bool full = written == chain->writable;
+        if (!waits(dev, queue, &chain->request.hdr, &chain->popped, written, full))
+            vg_ring_give_back(dev, queue, &chain->popped, written, full);
         vg_ring_publish(dev, queue);
     }
     finish(dev, queue, chain);

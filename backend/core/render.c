@@ -14,7 +14,7 @@
 #define CALL_LIMIT_NS 10000000000u
 #define PARK_LIMIT_NS 4000000000u /* the supervisor wants an answer within 5 s, and the loop waits */
 #define REST_TIMES 15u
-#define STACK_SIZE (2u << 20)
+#define STACK_SIZE (8u << 20) /* compilers of shaders run on it */
 
 /* ---- descriptors ---- */
 

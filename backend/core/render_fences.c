@@ -82,7 +82,7 @@ static uint64_t wait_for(struct vg_render *render, const struct vg_timeline *tim
                          const struct virtio_gpu_ctrl_hdr *hdr)
 {
     uint64_t seq = render->made_seq;
-    if (seq == 0 && !has_ring(hdr) && render->unfenced_work)
+    if (seq == 0 && !has_ring(hdr) && render->unfenced_work && vg_render_usable(render->dev))
         seq = ask(render, hdr);
     if (seq != 0 && !has_ring(hdr))
         render->unfenced_work = false;
@@ -97,7 +97,7 @@ bool vg_fence_hold(struct vg_device *dev, const struct virtio_gpu_ctrl_hdr *hdr,
 {
     struct vg_render *render = dev->render;
     struct vg_timeline *timeline = timeline_of(render, hdr);
-    if (timeline == NULL || !vg_render_usable(dev))
+    if (timeline == NULL || render->lost)
         return false;
     uint64_t seq = wait_for(render, timeline, hdr);
     struct vg_fence *fence = render->free_fences;

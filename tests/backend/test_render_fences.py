@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from backend._core import lib
 from tests.backend.fake_renderer import fake
 from tests.backend.renderkit import RenderKit, create_3d, ctx_create, ctx_destroy, fence, fill, submit, with_features
-from tests.backend.ringkit import FLAG_FENCE, FLAG_RING_IDX, KINDS, OK, RING_PACKED, create_2d, flush, get_display_info
+from tests.backend.ringkit import (
+    FLAG_FENCE,
+    FLAG_RING_IDX,
+    KINDS,
+    OK,
+    RING_PACKED,
+    create_2d,
+    flush,
+    get_display_info,
+    header,
+)
 
 BIG = (1 << 63) | 5
 
@@ -123,13 +133,19 @@ def test_a_fence_covers_what_was_submitted_without_one() -> None:
 def test_a_command_of_the_loop_keeps_its_place_too() -> None:
     with RenderKit(hold=True) as kit:
         kit.do(ctx_create(1))
-        kit.post(submit(1, **fence(1, 1)))
-        kit.post(get_display_info(), reply=408)
-        kit.wait_request()
-        lib.vg_request_complete(kit.core, kit.request, OK, b"", 0)
-        lib.vg_queue_notify(kit.core, 0)
-        assert kit.collect(1)  # it has no fence
+        (first,) = kit.post(submit(1, **fence(1, 1)))
+        plain, fenced = kit.post(get_display_info(), header(0x100, **fence(2)), reply=408)
+        for _ in range(2):
+            kit.wait_request()
+            kit.complete_request(OK)
+        assert kit.collect(1) == [plain.head]
         assert kit.none_comes()
+        kit.retire(1)
+        assert kit.collect(2) == [first.head, fenced.head]
+        (alone,) = kit.post(header(0x100, **fence(3)))
+        kit.wait_request()
+        kit.complete_request(OK)
+        assert kit.collect(1) == [alone.head]
 
 
 def test_a_context_that_ends_gives_its_fences_back() -> None:
