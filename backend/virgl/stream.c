@@ -1,7 +1,8 @@
 /*
- * A look at command streams before virglrenderer sees them (0.10.4; its virgl_protocol.h): boxes so far out that sums of
- * theirs overflow an int. virglrenderer leaves some of them to OpenGL, whose own checks they pass: a copy then reads
- * and writes beside the texture.
+ * A look at command streams before virglrenderer sees them (0.10.4; its virgl_protocol.h), for what it gets wrong: boxes so
+ * far out that sums of theirs overflow an int, which OpenGL's checks let pass, so that a copy reads and writes beside the
+ * texture; a number of a format as the index of a table; textures that are made out of sight of the budget, for blobs of
+ * the host's that are not offered; sub-contexts without end (subcontexts.c).
  */
 #include "vg_virgl.h"
 
@@ -9,14 +10,22 @@
 #define FARTHEST (INT32_C(1) << 30)
 #define LEVELS 32u
 #define NONE 0xff
+/* Numbers of formats from here on are planar, or nobody's. */
+#define FORMATS 314u
+#define IMAGES_HEAD 2u
+#define IMAGE_WORDS 5u
 
 enum {
     CMD_RESOURCE_INLINE_WRITE = 9,
     CMD_BLIT = 16,
     CMD_RESOURCE_COPY_REGION = 17,
+    CMD_CREATE_SUB_CTX = 29,
+    CMD_DESTROY_SUB_CTX = 30,
+    CMD_SET_SHADER_IMAGES = 35,
     CMD_TRANSFER3D = 43,
     CMD_COPY_TRANSFER3D = 45,
     CMD_CLEAR_TEXTURE = 47,
+    CMD_PIPE_RESOURCE_CREATE = 48,
 };
 
 /* Where a command has levels and places, counted in words from its header: a position of three words, most often with
@@ -58,7 +67,7 @@ static int is_level(const uint32_t *words, uint32_t length, uint8_t at)
     return at == NONE || at > length || words[at] < LEVELS;
 }
 
-static int command_sound(const uint32_t *words, uint32_t length)
+static int places_sound(const uint32_t *words, uint32_t length)
 {
     const struct places places = places_of(words[0] & 0xff);
     for (int i = 0; i < 2; i++) {
@@ -67,6 +76,27 @@ static int command_sound(const uint32_t *words, uint32_t length)
             return 0;
     }
     return 1;
+}
+
+static int images_sound(const uint32_t *words, uint32_t length)
+{
+    for (uint32_t at = IMAGES_HEAD + 1; at <= length; at += IMAGE_WORDS) {
+        if (words[at] >= FORMATS)
+            return 0;
+    }
+    return 1;
+}
+
+static int command_sound(const uint32_t *words, uint32_t length)
+{
+    switch (words[0] & 0xff) {
+    case CMD_SET_SHADER_IMAGES:
+        return images_sound(words, length);
+    case CMD_PIPE_RESOURCE_CREATE:
+        return 0;
+    default:
+        return places_sound(words, length);
+    }
 }
 
 int vg_stream_sound(const uint32_t *words, uint32_t count)

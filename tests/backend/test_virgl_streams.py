@@ -74,6 +74,20 @@ def test_levels_that_no_texture_has_are_refused(renderer: RemoteRenderer, level:
         assert renderer.submit(1, stream) == -errno.EINVAL
 
 
+@pytest.mark.parametrize("format", [314, 0xFFFF, 0x5DCFFC66, 0xFFFFFFFF])
+def test_formats_that_are_none_are_refused(renderer: RemoteRenderer, format: int) -> None:
+    """virglrenderer takes them as the index of a table."""
+    image = (B8G8R8A8, 1, 0, 0, 1)
+    assert renderer.submit(1, command(35, 1, 0, *image)) == 0
+    assert renderer.submit(1, command(35, 1, 0, *image, format, 1, 0, 0, 2)) == -errno.EINVAL
+    assert renderer.submit(1, command(35, 1, 0, format, 1, 0, 0, 1)) == -errno.EINVAL
+
+
+def test_a_stream_makes_no_textures(renderer: RemoteRenderer) -> None:
+    """The budget would not see them."""
+    assert renderer.submit(1, command(48, 2, B8G8R8A8, 10, 4096, 4096, 1, 1, 0, 0, 0, 1)) == -errno.EINVAL
+
+
 def test_nothing_of_a_stream_that_is_refused_is_executed(renderer: RemoteRenderer) -> None:
     assert renderer.submit(1, clear_stream(1, (0.0, 0.0, 0.0, 1.0))) == 0
     assert renderer.submit(1, command(7, 4, *RED, 0, 0, 0) + copy((FAR, 0, 0), GOOD)) == -errno.EINVAL
