@@ -6,14 +6,16 @@
  * done by the time they ask. So a fence that none is before is looked at here first, through a GL sync object of our
  * own, and costs 2 us when it is done.
  *
- * virglrenderer knows one timeline for each context: rings of one context are told apart here. The fences of a context
- * that is destroyed vanish with it, so they are reported here too.
+ * virglrenderer knows one timeline for each context: rings of one context are told apart here. Its thread looks at a
+ * fence's context when the fence is done, and crashes when that is gone (0.10.4): so a context is not destroyed, nor the
+ * renderer closed, before the fences are done.
  */
 #define VIRGL_RENDERER_UNSTABLE_APIS
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <virglrenderer.h>
@@ -21,6 +23,7 @@
 #include "vg_virgl.h"
 
 #define FIRST_CAPACITY 256
+#define WAIT_NS 1000000
 
 /* Of GL 3.2 (ARB_sync). */
 #define GL_SYNC_GPU_COMMANDS_COMPLETE 0x9117u
@@ -37,6 +40,7 @@ static const struct vg_renderer_events *listener;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows: virglrenderer's thread calls too */
 static struct fence *fences;                             /* pending, by seq */
 static uint32_t count, capacity;
+static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* count went down */
 
 static int stable_fd = -1; /* stands for virglrenderer's descriptor, which changes when it opens again */
 
@@ -87,6 +91,7 @@ static void remove_at(uint32_t index)
 {
     count--;
     memmove(&fences[index], &fences[index + 1], (count - index) * sizeof(fences[0]));
+    pthread_cond_signal(&fewer);
 }
 
 /* Takes the oldest fence of the context up to seq. */
@@ -174,9 +179,32 @@ void vg_fences_close(void)
     listener = NULL;
 }
 
-void vg_fences_drop(uint32_t ctx)
+/* Under the lock. */
+static int is_pending(uint32_t ctx)
 {
-    report(ctx, UINT64_MAX);
+    for (uint32_t index = 0; index < count; index++) {
+        if (ctx == 0 || fences[index].ctx == ctx)
+            return 1;
+    }
+    return 0;
+}
+
+/* virglrenderer's thread may want results of queries looked after in between. */
+void vg_fences_wait(uint32_t ctx)
+{
+    pthread_mutex_lock(&lock);
+    while (is_pending(ctx)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += WAIT_NS;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&fewer, &lock, &until);
+        pthread_mutex_unlock(&lock);
+        virgl_renderer_poll();
+        pthread_mutex_lock(&lock);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 int vg_fences_poll_fd(void)

@@ -78,8 +78,8 @@ int vg_fences_open(const struct vg_renderer_events *events);
 /* After it was closed: what was pending is not told of. */
 void vg_fences_forget(void);
 void vg_fences_close(void);
-/* Reports the fences of a context that is gone as done. */
-void vg_fences_drop(uint32_t ctx);
+/* Until the fences of a context, or all (0), are done and told of. */
+void vg_fences_wait(uint32_t ctx);
 int vg_fences_poll_fd(void);
 void vg_fences_poll(void);
 int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq);

@@ -157,6 +157,7 @@ static int is_llvmpipe(void)
 
 static void shut(void)
 {
+    vg_fences_wait(0);
     vg_readback_close();
     virgl_renderer_cleanup(&callbacks);
     vg_virgl_forget_resources();
@@ -265,8 +266,8 @@ static void ctx_destroy(uint32_t ctx)
 {
     if (!is_open)
         return;
+    vg_fences_wait(ctx);
     virgl_renderer_context_destroy(ctx);
-    vg_fences_drop(ctx);
 }
 
 static void ctx_attach(uint32_t ctx, uint32_t resource)

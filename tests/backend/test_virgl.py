@@ -298,6 +298,31 @@ def test_the_fences_of_a_context_that_goes_are_done(drawing: RemoteRenderer) -> 
     assert sorted(drawing.poll_until(2)) == [(1, 0, 1), (1, 3, 2)]
 
 
+def test_contexts_come_and_go_while_they_draw(drawing: RemoteRenderer) -> None:
+    """virglrenderer's thread looks at the context of a fence that is done, be it gone or not."""
+    assert drawing.create(3, width=2048, height=2048) == 0
+    for seq in range(1, 60, 2):
+        assert drawing.ctx_create(2) == 0
+        drawing.ctx_attach(2, 3)
+        assert drawing.submit(2, clear_stream(3, RED) + command(7, 4, *BLUE, 0, 0, 0) * 5) == 0
+        assert drawing.fence(2, 0, seq) == 0
+        assert drawing.fence(0, 0, seq + 1) == 0
+        drawing.ctx_destroy(2)
+    assert len(drawing.poll_until(60)) == 60
+
+
+def test_closing_while_it_draws(process: RemoteRenderer) -> None:
+    for _ in range(10):
+        assert process.open() == (0, "")
+        assert process.ctx_create(1) == 0
+        assert process.create(1, width=2048, height=2048) == 0
+        process.ctx_attach(1, 1)
+        assert process.submit(1, clear_stream(1, RED) + command(7, 4, *BLUE, 0, 0, 0) * 5) == 0
+        assert process.fence(1, 0, 1) == 0
+        assert process.fence(0, 0, 2) == 0
+        process.close()
+
+
 def test_nothing_ticks_when_nothing_is_pending(drawing: RemoteRenderer) -> None:
     assert drawing.submit(1, clear_stream(1, RED) * 20) == 0
     assert drawing.fence(1, 0, 1) == 0
