@@ -99,14 +99,21 @@ static int command_sound(const uint32_t *words, uint32_t length)
     }
 }
 
-int vg_stream_sound(const uint32_t *words, uint32_t count)
+static int is_sub_context(uint32_t command)
 {
+    return command == CMD_CREATE_SUB_CTX || command == CMD_DESTROY_SUB_CTX;
+}
+
+int vg_stream_sound(const uint32_t *words, uint32_t count, int *sub_contexts)
+{
+    *sub_contexts = 0;
     for (uint32_t at = 0; at < count;) {
         uint32_t length = words[at] >> 16;
         if (length >= count - at)
             return 1; /* it ends early: virglrenderer executes what is before */
         if (!command_sound(words + at, length))
             return 0;
+        *sub_contexts |= is_sub_context(words[at] & 0xff);
         at += length + 1;
     }
     return 1;

@@ -96,8 +96,17 @@ void *vg_gl_function(const char *name);
 
 /* ---- stream.c ---- */
 
-/* Whether a stream's boxes and levels are such that virglrenderer and OpenGL can be trusted to check them. */
-int vg_stream_sound(const uint32_t *words, uint32_t count);
+/* Whether virglrenderer and OpenGL can be trusted with a stream; sub_contexts: whether it makes or destroys any. */
+int vg_stream_sound(const uint32_t *words, uint32_t count, int *sub_contexts);
+
+/* ---- subcontexts.c ---- */
+
+/* Before a stream: whether there may be as many sub-contexts as it makes. */
+int vg_sub_contexts_fit(uint32_t ctx, const uint32_t *words, uint32_t count);
+/* After it. */
+void vg_sub_contexts_follow(uint32_t ctx, const uint32_t *words, uint32_t count, int all_executed);
+/* With their context; 0: all. */
+void vg_sub_contexts_forget(uint32_t ctx);
 
 /* ---- messages.c ---- */
 

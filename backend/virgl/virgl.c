@@ -161,6 +161,7 @@ static void shut(void)
     vg_readback_close();
     virgl_renderer_cleanup(&callbacks);
     vg_virgl_forget_resources();
+    vg_sub_contexts_forget(0);
     vg_fences_forget();
     is_open = is_used = 0;
 }
@@ -268,6 +269,7 @@ static void ctx_destroy(uint32_t ctx)
         return;
     vg_fences_wait(ctx);
     virgl_renderer_context_destroy(ctx);
+    vg_sub_contexts_forget(ctx);
 }
 
 static void ctx_attach(uint32_t ctx, uint32_t resource)
@@ -284,9 +286,15 @@ static void ctx_detach(uint32_t ctx, uint32_t resource)
 
 static int submit(uint32_t ctx, void *stream, uint32_t dwords)
 {
-    if (!is_open || dwords > INT32_MAX || !vg_stream_sound(stream, dwords))
+    int sub_contexts;
+    if (!is_open || dwords > INT32_MAX || !vg_stream_sound(stream, dwords, &sub_contexts))
         return -EINVAL;
-    return virgl_renderer_submit_cmd(stream, (int)ctx, (int)dwords) == 0 ? 0 : -EINVAL;
+    if (sub_contexts && !vg_sub_contexts_fit(ctx, stream, dwords))
+        return -ENOMEM;
+    int rc = virgl_renderer_submit_cmd(stream, (int)ctx, (int)dwords);
+    if (sub_contexts)
+        vg_sub_contexts_follow(ctx, stream, dwords, rc == 0);
+    return rc == 0 ? 0 : -EINVAL;
 }
 
 static int resource_create(const struct vg_renderer_resource *resource)

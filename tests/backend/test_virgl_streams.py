@@ -88,6 +88,32 @@ def test_a_stream_makes_no_textures(renderer: RemoteRenderer) -> None:
     assert renderer.submit(1, command(48, 2, B8G8R8A8, 10, 4096, 4096, 1, 1, 0, 0, 0, 1)) == -errno.EINVAL
 
 
+def create(*ids: int) -> bytes:
+    return b"".join(command(29, id) for id in ids)
+
+
+def destroy(*ids: int) -> bytes:
+    return b"".join(command(30, id) for id in ids)
+
+
+def test_sub_contexts_are_bounded(renderer: RemoteRenderer) -> None:
+    """256 beside those that contexts begin with; they end with their context, a stream or the renderer."""
+    assert renderer.ctx_create(2) == 0
+    assert renderer.ctx_create(3) == 0
+    assert renderer.submit(2, create(0, *range(1, 200), 7, 8)) == 0
+    assert renderer.submit(3, create(*range(1, 58))) == 0
+    for ctx in (1, 2, 3):
+        assert renderer.submit(ctx, create(1000)) == -errno.ENOMEM
+    assert renderer.submit(2, create(7) + destroy(7) + create(7) + destroy(8, 9, 9)) == 0
+    assert renderer.submit(3, create(1, 2, 100, 101)) == 0
+    assert renderer.submit(3, create(102)) == -errno.ENOMEM
+    assert renderer.submit(2, command(0xFF) + destroy(*range(10, 20))) == -errno.EINVAL
+    assert renderer.submit(3, create(102)) == -errno.ENOMEM
+    renderer.ctx_destroy(2)
+    assert renderer.submit(3, create(*range(102, 240))) == 0
+    renderer.ctx_destroy(3)
+
+
 def test_nothing_of_a_stream_that_is_refused_is_executed(renderer: RemoteRenderer) -> None:
     assert renderer.submit(1, clear_stream(1, (0.0, 0.0, 0.0, 1.0))) == 0
     assert renderer.submit(1, command(7, 4, *RED, 0, 0, 0) + copy((FAR, 0, 0), GOOD)) == -errno.EINVAL
