@@ -1,5 +1,6 @@
 """Commands of blobs as they come from rings, without a renderer and with one."""
 
+import os
 import struct
 
 import pytest
@@ -24,11 +25,13 @@ from tests.backend.devicekit import (
     OK,
 )
 from tests.backend.renderkit import (
+    LOST,
     RenderKit,
     ctx_attach,
     ctx_create,
     ctx_detach,
     detach_backing,
+    fence,
     submit,
     transfer_3d,
     unref,
@@ -237,3 +240,40 @@ def test_a_cursor_with_a_render_thread() -> None:
         cursor = ffi.new("vg_cursor *")
         lib.vg_cursor_describe(kit.core, 0, cursor)
         assert bytes(ffi.buffer(cursor.pixels)) == b"\7" * (64 * 64 * 4)
+
+
+def test_blobs_go_on_without_the_renderer_that_was_lost() -> None:
+    with RenderKit(hostmem=4 * MIB) as kit:
+        lib.vg_render_set_limits(kit.core, 50, 50)
+        make, gpa = create(kit, 1, 4096)
+        kit.write(gpa, X * 1024)
+        assert kit.do(make, ctx_create(1), scanout(1, 32)) == [OK] * 3
+        with kit.hanging("submit"):
+            kit.post(submit(1))
+            kit.wait_hanging()
+            kit.wait(lambda: kit.events)
+        assert [kind for kind, _, _ in kit.events] == [LOST]
+        kit.write(gpa, bytes(4096))
+        os.eventfd_write(kit.control.kick, 1)
+        kit.control.drain()
+        kit.control.take_used()
+        again, there = create(kit, 2, 4096)
+        kit.write(there, X * 1024)
+        assert types(kit, flush(1, 32), again) == [OK] * 2
+        assert shown_by(kit) == bytes(4096)
+        assert types(kit, scanout(2, 32), unref(1)) == [OK] * 2
+        assert shown_by(kit) == X * 1024
+
+
+def test_a_fenced_flush_waits_for_the_stream_before_it() -> None:
+    with RenderKit(hostmem=4 * MIB, hold=True) as kit:
+        make, gpa = create(kit, 1, 4096)
+        assert kit.do(make, ctx_create(1), scanout(1, 32)) == [OK] * 3
+        kit.write(gpa, X * 1024)
+        picture = ResourceFlush(Rect(0, 0, 32, 32), 1).encode(**fence(8))
+        chains = kit.post(submit(1, **fence(7, 1)), picture)
+        assert kit.none_comes()
+        assert shown_by(kit) == X * 1024
+        kit.retire(2)
+        kit.collect(2)
+        assert [kit.type_of(chain) for chain in chains] == [OK, OK]

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
+from backend._core import ffi, lib
 from backend.device import Device
 from backend.memory import Region
 from protocol import virtio_gpu as vg
 from protocol.virtio_gpu import Rect, ResponseType
+from protocol.virtio_gpu_blob import BlobMem
 from tests.vhost_gpu.sessionkit import config, running, shown, until
 from vhost_gpu.describe import describe, describe_content
 from vhost_gpu.displays import Displays
+from vhost_gpu.guest.blob import BlobFramebuffer
 from vhost_gpu.guest.driver import F_RING_PACKED, LINUX_FEATURES, PLAIN_FEATURES
 from vhost_gpu.guest.framebuffer import Framebuffer
 from vhost_gpu.vhost_user_handler import VhostUserHandler
@@ -52,14 +55,22 @@ def _rebuild_queue(queue: Any, state: dict[str, Any], fds: list[int]) -> None:
 
 def _rebuild_resource(device: Device, state: dict[str, Any]) -> None:
     id_, width, height = state["id"], state["width"], state["height"]
-    run(device, vg.ResourceCreate2d(id_, state["format"], width, height))
+    if size := state.get("blob_size"):
+        made = lib.vg_resource_create_blob(device.core, id_, BlobMem.GUEST, 0, size, ffi.NULL, 0)
+        assert made == ResponseType.OK_NODATA
+    else:
+        run(device, vg.ResourceCreate2d(id_, state["format"], width, height))
     if state["backing"]:
         entries = b"".join(vg.MemEntry(*entry).encode() for entry in state["backing"])
         run(device, vg.ResourceAttachBacking(id_, len(state["backing"]), entries))
 
 
 def _rebuild_scanout(device: Device, index: int, state: dict[str, Any]) -> None:
-    if state["resource"]:
+    if state["resource"] and state["picture"]:
+        picture = ffi.new("vg_blob_picture *", state["picture"])
+        shown = lib.vg_set_scanout_blob(device.core, index, state["resource"], *state["rect"], picture)
+        assert shown == ResponseType.OK_NODATA
+    elif state["resource"]:
         run(device, vg.SetScanout(Rect(*state["rect"]), index, state["resource"]))
     cursor = state["cursor"]
     if cursor["resource"]:
@@ -83,6 +94,30 @@ async def test_a_second_device_from_the_description_describes_itself_the_same(fe
         theirs = VhostUserHandler(successor, (), kit.session)
         theirs.features, theirs.protocol_features = handler.features, handler.protocol_features
         assert describe(successor, theirs) | describe_content(successor) == state
+        for queue in successor.queues:
+            queue.close()
+
+
+async def test_a_second_device_shows_the_same_blob() -> None:
+    async with running() as kit:
+        blob = await BlobFramebuffer.create(kit.gpu, 40, 30, 67, scattered=True)
+        blob.pixels[:] = os.urandom(blob.size)
+        await blob.show(0, Rect(4, 2, 30, 20))
+        await blob.flush()
+        await until(lambda: kit.control.states.get("queue.1", {}).get("enabled"))
+        device, handler = kit.session.device, kit.session.handler
+        state = json.loads(json.dumps(describe(device, handler) | describe_content(device)))
+        assert state["resources"][0]["blob_size"] == blob.size
+        assert state["scanouts"][0]["picture"] == [40, 30, 67, 160, 0]
+        successor = rebuild(state, kit.control.held)
+        assert describe_content(successor) == describe_content(device)
+        frames = [part.screens.frame(0) for part in (device, successor)]
+        pictures = [
+            os.pread(part.screens.image(frame.image).fd, blob.size, 0)
+            for part, frame in zip((device, successor), frames, strict=True)
+        ]
+        rows = [[data[y * 160 + 16 : y * 160 + 136] for y in range(2, 22)] for data in pictures]
+        assert rows[0] == rows[1]
         for queue in successor.queues:
             queue.close()
 
