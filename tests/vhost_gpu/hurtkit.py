@@ -119,7 +119,7 @@ class Victim:
 
     def alive(self) -> bool:
         """Whether the process runs."""
-        return Path(f"/proc/{self.pid}/maps").exists()
+        return Path(f"/proc/{self.pid}").exists()
 
     def fds(self) -> int:
         """Open descriptors."""
@@ -207,6 +207,10 @@ class Daemon:
             asyncio.get_running_loop().remove_reader(watched)
             os.close(watched)
 
+    def fds(self) -> int:
+        """Open descriptors of the daemon itself."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def words(self) -> str:
         """Everything that was logged."""
         return self.log.read_text(errors="replace")
@@ -268,10 +272,10 @@ async def daemons(*options: str) -> AsyncIterator[Daemon]:
 
 
 @asynccontextmanager
-async def victims(memory: GuestMemory | None = None) -> AsyncIterator[Victim]:
+async def victims(memory: GuestMemory | None = None, options: VmmOptions | None = None) -> AsyncIterator[Victim]:
     """One guest on a daemon of its own. Afterwards its process must still serve, unless the test failed."""
     async with daemons() as daemon:
-        victim = await daemon.connect(memory)
+        victim = await daemon.connect(memory, options)
         try:
             yield victim
             await victim.serves()
