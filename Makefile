@@ -60,6 +60,12 @@ fuzz:
 e2e: build
 	$(PYTEST) -q -m e2e
 
+# Not part of make test: some hundred tests of OpenGL in a guest, against a list of their results.
+.PHONY: piglit
+piglit: build
+	scripts/setup-packages demo
+	$(BIN)/python tests/piglit/run
+
 clean:
 	rm -rf build $(VENV) .guest *.egg-info backend/_core*.so backend/_core.c backend/_virgl*.so backend/_virgl.c \
 		vhost_gpu/bench/_loop*.so vhost_gpu/bench/_loop.c vhost_gpu/bench/_direct*.so vhost_gpu/bench/_direct.c
