@@ -100,3 +100,8 @@ def test_glxgears(desktop3d: Served) -> None:
 @pytest.mark.parametrize("shape", ["gumby", "X_cursor"])
 def test_cursor_shapes(desktop3d: Served, shape: str) -> None:
     check_cursor_shape(desktop3d.guest, desktop3d.daemon, shape)
+
+
+def test_nothing_went_wrong_on_the_way(virgl: Served) -> None:
+    """Last of this module."""
+    virgl.check_ends_well()

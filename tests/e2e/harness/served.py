@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from .daemon import Daemon
 from .guest import Guest
 from .moving import covered, held_still, wait_moving, wait_same_on_both
 from .picture import Picture, difference
+from .waiting import wait_until
 from .watcher import Watcher
 
 
@@ -36,6 +38,14 @@ class Served:
         with Watcher(self.daemon.display) as watcher:
             watcher.wait(lambda w: w.picture() is not None and difference(w.picture(), picture), "a later picture")
         return picture
+
+    def check_ends_well(self) -> None:
+        """The session ends with its VMM, and the daemon has logged no error on the way."""
+        self.guest.close()
+        ended = r"session-1: .*(end|clos|gone)"
+        wait_until(lambda: re.search(ended, self.daemon.log()), 10, "the session's end in the log")
+        assert not re.findall(r"^\S+ (?:error|critical) .*", self.daemon.log(), re.MULTILINE)
+        assert self.daemon.process.poll() is None
 
     def record(self, command: str, part: Callable[[Picture], bool]) -> list[Picture]:
         """The frames that a viewer gets of a command in the guest, until the first that is no longer part of it."""
