@@ -18,6 +18,7 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 
 build: $(VENV)/.installed
 	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(BIN)/python -m compileall -q protocol backend vhost_gpu frontend
 
 # ---- the demo: a real guest's screen in the viewer ----------------------------------------------------------------
 
