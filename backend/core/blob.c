@@ -233,15 +233,17 @@ static uint32_t read_shown(struct vg_device *dev, struct vg_resource *view, vg_r
     for (uint32_t i = 0; i < dev->num_scanouts; i++) {
         struct vg_scanout *s = &dev->scanouts[i];
         vg_rect part = s->unread ? s->rect : vg_rect_intersect(rect, s->rect);
-        uint32_t type;
 
         if (s->resource != view || vg_rect_empty(part))
             continue;
-        type = vg_rect_covers(last, part) ? VIRTIO_GPU_RESP_OK_NODATA : read_rect(dev, view, part);
-        if (type != VIRTIO_GPU_RESP_OK_NODATA)
-            return type;
+        if (!vg_rect_covers(last, part)) {
+            uint32_t type = read_rect(dev, view, part);
+
+            if (type != VIRTIO_GPU_RESP_OK_NODATA)
+                return type;
+            last = part;
+        }
         s->unread = false;
-        last = part;
     }
     return VIRTIO_GPU_RESP_OK_NODATA;
 }
