@@ -7,6 +7,7 @@ and the daemon, the other sessions and the next one go on with 3D.
 import asyncio
 import itertools
 import os
+import re
 import signal
 import struct
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from protocol.virgl import BlitSide, CommandStream
-from protocol.virgl_const import Bind, Command, ObjectType, Target, TransferDirection
+from protocol.virgl_const import Bind, Command, ObjectType, ShaderType, Target, TransferDirection
 from protocol.virgl_format import VirglFormat
 from protocol.virtio_gpu import ResourceUnref
 from protocol.virtio_gpu_3d import Box, CtxDestroy, Submit3d
@@ -31,7 +32,7 @@ from tests.vhost_gpu.hurtkit import (
     victims,
     wild_resources,
 )
-from tests.vhost_gpu.virglkit import by_hand
+from tests.vhost_gpu.virglkit import FRAGMENT_TEXT, by_hand, shader_by_hand
 from tests.vhost_gpu.wildstreams import SHAPES, Resources, Wild, commands
 from vhost_gpu.guest.command_queue import DeviceStopped
 from vhost_gpu.guest.driver3d import BackedResource, Context
@@ -172,6 +173,37 @@ async def test_streams_name_what_is_not_theirs() -> None:
         gone.write_buffer(picture.resource_id, 0, bytes(16))
         assert await victim.answer(Submit3d(bytes(gone.data)), ctx=context.ctx_id) == UNSPECIFIED
         assert not await tried(context, clearing(picture.resource_id, 0x9001))
+
+
+async def test_what_a_stream_makes_is_bounded() -> None:
+    """Sub-contexts, 2 MiB each, and textures that no command of the device made."""
+    async with victims() as victim:
+        context = await victim.gpu3d.context()
+        before = victim.resident()
+        for start in range(1, 2000, 50):
+            many = CommandStream()
+            for number in range(start, start + 50):
+                many.create_sub_context(number)
+            await tried(context, bytes(many.data))
+            texture = (Target.TEXTURE_2D, FORMAT, Bind.RENDER_TARGET, 4096, 4096, 1, 1, 0, 0, 0, start)
+            assert not await tried(context, by_hand(Command.PIPE_RESOURCE_CREATE, *texture))
+        assert victim.resident() - before < 1 << 30
+        await context.destroy()
+
+
+async def test_a_shaders_text_neither_breaks_nor_fills_the_log() -> None:
+    """virglrenderer's parser quotes on standard error what it does not understand."""
+    async with daemons("--log-level", "info") as daemon:
+        victim = await daemon.connect()
+        context = await victim.gpu3d.context()
+        for handle in range(1, 200):
+            text = FRAGMENT_TEXT.replace("COLOR", "C\x1b[2J\xcf\nerror: OR")
+            await tried(context, shader_by_hand(handle, ShaderType.FRAGMENT, len(text) + 1, text))
+        await victim.serves()
+        lines = daemon.log.read_bytes().splitlines()
+        assert 5 < len(lines) < 100
+        assert all(re.match(rb"\d\d:\d\d:\d\d (info|warning) (session-1|supervisor): ", line) for line in lines)
+        assert not any(b"\x1b" in line for line in lines)
 
 
 # ---- streams that may crash the renderer

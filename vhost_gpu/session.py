@@ -31,6 +31,7 @@ from vhost_gpu.vhost_user_socket import VhostUserSocket
 if TYPE_CHECKING:
     # Imported where first used: a third of the process's start time that its first answer need not wait for.
     from vhost_gpu.render_pump import RenderPump
+    from vhost_gpu.stray_output import StrayOutput
     from vhost_gpu.trace_file import TraceFile
     from vhost_gpu.viewer_sink import ViewerSink
     from vhost_gpu.vmm_display import VmmDisplay
@@ -214,6 +215,7 @@ class SessionProcess:
     def __init__(self, control: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
         self._session: Session | None = None
+        self._stray_output: StrayOutput | None = None
         self._stopped: asyncio.Future[str] = self._loop.create_future()
         self._channel = ControlChannel(control, self._on_message, self._on_closed)
 
@@ -225,6 +227,8 @@ class SessionProcess:
         reason = await self._stopped
         if self._session is not None:
             self._session.close()
+        if self._stray_output is not None:
+            self._stray_output.close()
         self._channel.send_ended(reason)
         self._channel.close()
 
@@ -243,6 +247,10 @@ class SessionProcess:
         config = SessionConfig.from_message(message)
         log.setup(config.log_level, config.log_format, config.name)
         connection = socket.socket(fileno=fds[0])
+        if config.virgl:
+            from vhost_gpu.stray_output import StrayOutput
+
+            self._stray_output = StrayOutput(self._loop)
         try:
             self._session = Session(config, connection, self._channel)
         except ConfigError as error:

@@ -305,3 +305,5 @@ int vg_trace_stop(vg_device *dev);
    counted. */
 int vg_hang_watch(uint32_t seconds);
 void vg_hang_pat(void);
+/* Where the watch says why it aborts; 2 until told. */
+void vg_hang_report_to(int fd);

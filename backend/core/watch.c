@@ -154,6 +154,7 @@ void vg_guard_remove(struct vg_guard *guard)
 static atomic_int patted;
 static atomic_int missed;
 static timer_t timer;
+static int report_fd = STDERR_FILENO;
 static pid_t watched; /* the thread whose CPU time the timer counts; 0: there is no timer */
 
 /* Two ticks in a row without a pat: one may have come just after the work began. */
@@ -167,7 +168,7 @@ static void on_tick(int signo)
     }
     if (atomic_fetch_add(&missed, 1) == 0)
         return;
-    if (write(STDERR_FILENO, message, sizeof(message) - 1) < 0)
+    if (write(report_fd, message, sizeof(message) - 1) < 0)
         _exit(134); /* nobody listens; the exit status of abort() still tells */
     abort();
 }
@@ -213,4 +214,9 @@ int vg_hang_watch(uint32_t seconds)
 void vg_hang_pat(void)
 {
     atomic_store_explicit(&patted, 1, memory_order_relaxed);
+}
+
+void vg_hang_report_to(int fd)
+{
+    report_fd = fd;
 }

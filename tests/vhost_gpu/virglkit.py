@@ -68,7 +68,7 @@ def by_hand(command: Command, *values: int, kind: int = 0, text: bytes = b"") ->
 
 def shader_by_hand(handle: int, type_: int, offset: int, text: str) -> bytes:
     """CREATE_OBJECT of a shader with an offset word and a type of one's own choice, bound to that type."""
-    data = text.encode() + b"\0"
+    data = text.encode("latin-1") + b"\0"
     create = by_hand(Command.CREATE_OBJECT, handle, type_, offset, 300, 0, kind=ObjectType.SHADER, text=data)
     return create + by_hand(Command.BIND_SHADER, handle, type_)
 
