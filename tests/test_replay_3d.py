@@ -545,6 +545,14 @@ DEAR = 10
 """Rounds that make contexts or new pictures take milliseconds: there are fewer of them."""
 
 
+async def has_room(victim: Victim, room: int) -> bool:
+    """Pictures on their way to the VMM's display take some for a moment."""
+    for _ in range(100):
+        if await victim.room() >= room:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("name", LOOPS)
 async def test_loops_that_leaked_elsewhere(name: str) -> None:
     """Budget, descriptors, threads and memory are what they were."""
@@ -558,4 +566,4 @@ async def test_loops_that_leaked_elsewhere(name: str) -> None:
         assert victim.fds() - fds < 4  # pictures on their way to the VMM's display
         assert victim.threads() == threads
         assert victim.resident() - resident < 2 << 20
-        assert await victim.room() == room
+        assert await has_room(victim, room)
