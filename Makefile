@@ -57,6 +57,7 @@ sanitize: build
 
 fuzz:
 	fuzz/run $(FUZZ_SECONDS)
+	FUZZ_TARGET=fuzz_render fuzz/run $(FUZZ_SECONDS)
 
 e2e: build
 	$(PYTEST) -q -m e2e

@@ -21,6 +21,17 @@
 
 #include "vg_internal.h"
 
+#ifdef FUZZ_RENDER
+#include "fuzz_render.h"
+#else
+static const uint32_t commands_3d[] = {VIRTIO_GPU_CMD_SUBMIT_3D};
+#define renderer_start(dev) ((void)(dev))
+#define renderer_enter(dev, queue) ((void)(dev))
+#define renderer_leave(dev) ((void)(dev))
+#define renderer_turn(how) ((void)0)
+#define template_3d(type, id, side, fields) 0
+#endif
+
 #define HALF 0x8000u /* guest memory: two regions side by side, a hole after them, and one region that shrinks */
 #define RAM_GPA 0x10000u
 #define SHRINKING_GPA 0x80000u
@@ -216,7 +227,9 @@ static uint32_t picture(uint32_t *fields, uint32_t id, uint32_t side, uint32_t w
 static uint32_t template(uint32_t type, uint32_t id, uint32_t which, uint32_t *fields)
 {
     static const uint8_t formats[] = {1, 2, 3, 4, 67, 68, 121, 134};
-    uint32_t side = sides[id - 1];
+    uint32_t side = sides[id - 1], count = template_3d(type, id, side, fields);
+    if (count > 0)
+        return count;
     switch (type) {
     case VIRTIO_GPU_CMD_RESOURCE_CREATE_2D:
         memcpy(fields, (uint32_t[]){id, formats[type * id % 8], side, side}, 16);
@@ -256,14 +269,26 @@ static const uint32_t commands[] = {
     VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB,       VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB,
 };
 
+/* Any number is one in 16; of the others, half are of 3D where there is a renderer. */
+static uint32_t choose_command(struct guest *guest, uint8_t choice)
+{
+    if (choice >= 0xf0)
+        return take32(&guest->in);
+    if (sizeof(commands_3d) > sizeof(commands_3d[0]) && choice >= 0x78)
+        return commands_3d[choice % (sizeof(commands_3d) / sizeof(commands_3d[0]))];
+    return commands[choice % (sizeof(commands) / sizeof(commands[0]))];
+}
+
 /* A command with some fields changed: where it lies, and how long it is. */
 static uint32_t build(struct guest *guest, uint32_t *length)
 {
     uint32_t words[6 + 64] = {0}, *fields = words + 6;
     uint8_t choice = take(&guest->in), how = take(&guest->in);
-    words[0] = choice < 0xf0 ? commands[choice % (sizeof(commands) / sizeof(commands[0]))] : take32(&guest->in);
+    words[0] = choose_command(guest, choice);
     words[1] = how & 3;
     words[2] = how;
+    words[4] = 1 + (how >> 5) % 3; /* a context, and a ring of it */
+    words[5] = how >> 4 & 1;
     uint32_t count = template(words[0], 1 + (how >> 2) % 3, how & 3, fields);
     for (uint32_t changes = how >> 6; changes > 0; changes--) {
         uint32_t field = take(&guest->in) % count;
@@ -388,7 +413,9 @@ static void drain(struct guest *guest, uint32_t queue, int hold)
     /* A ring holds 16 chains, and nobody adds any while it is drained. */
     for (int calls = 0; calls < 64; calls++) {
         vg_request req;
+        renderer_enter(guest->dev, queue);
         int state = vg_queue_drain(guest->dev, queue, calls % 2 ? 0 : 1000000, &req);
+        renderer_leave(guest->dev);
         REQUIRE(state >= 0);
         if (state == VG_DRAIN_REQUEST && hold && guest->held_count < MAX_HELD)
             guest->held[guest->held_count++] = req;
@@ -501,6 +528,7 @@ static void step(struct guest *guest)
             add_half(guest->dev, queue);
         break;
     case 14:
+        renderer_turn(take(&guest->in));
         shrink((int)queue);
         break;
     default:
@@ -549,6 +577,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     shrink(0);
     guest.dev = vg_device_new(2, HOSTMEM);
     REQUIRE(guest.dev != NULL);
+    renderer_start(guest.dev);
     add_half(guest.dev, 0);
     add_half(guest.dev, 1);
     vg_mem_add(guest.dev, shrinking_fd, SHRINKING_GPA, SHRINKING_SIZE, UVA + SHRINKING_GPA, 0);

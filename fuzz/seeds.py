@@ -1,4 +1,4 @@
-"""Writes the programs that fuzz_ring begins with: whole frames, cursors, memory that goes away. Argument: the folder.
+"""Writes the programs that the fuzz targets begin with: frames, cursors, memory that goes, 3D. Argument: the folder.
 
 The encoding is that of ``step`` and ``build`` in fuzz_ring.c; what a change there breaks is only the head start.
 """
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 TRANSFER, FLUSH, CREATE, ATTACH, SCANOUT, MOVE, UPDATE_CURSOR, UNREF, DETACH, BLOB, BLOB_SCANOUT = range(11)
+CONTEXT, END_CONTEXT, JOIN, LEAVE, CREATE_3D, TO_HOST, FROM_HOST, SUBMIT = range(0x78, 0x80)
+"""Of fuzz_render alone."""
 CONTROL, CURSOR = 0x00, 0x10
 DRAIN, HOLD, ANSWER, LOOK, RESTART, MEMORY, SHRINK, RESET = 4, 6, 7, 10, 12, 13, 14, 15
 FEATURES = {"split": 1, "plain": 0, "packed": 3, "order": 5, "packed-order": 7}
@@ -38,7 +40,41 @@ def blob(resource: int) -> bytes:
     return command(BLOB, resource, indirect=True) + flip(resource)
 
 
+def render(resource: int, *kinds: int, fenced: bool = True) -> bytes:
+    sent = b"".join(command(kind, resource, indirect=True, which=fenced) for kind in kinds)
+    return sent + bytes([DRAIN])
+
+
+def drawn(resource: int) -> bytes:
+    """A 3D resource with backing in a context, drawn, transferred and shown."""
+    made = render(resource, CONTEXT, CREATE_3D, ATTACH, JOIN, SUBMIT) + render(resource, TO_HOST, FROM_HOST)
+    return made + render(resource, SCANOUT, FLUSH) + bytes([LOOK])
+
+
+def late(program: bytes) -> bytes:
+    """With fences that are told of afterwards."""
+    return bytes([SHRINK, 1]) + program + bytes([SHRINK, 0, DRAIN])
+
+
 PROGRAMS = {
+    "3d": drawn(2) + drawn(1) + render(2, SUBMIT, FLUSH) + bytes([LOOK]) + render(2, LEAVE, UNREF, END_CONTEXT),
+    "3d-late": late(drawn(2))
+    + late(render(2, SUBMIT, SUBMIT, FLUSH))
+    + late(render(2, SUBMIT, END_CONTEXT))
+    + drawn(2),
+    "3d-reset": drawn(2)
+    + bytes([SHRINK, 1])
+    + render(2, SUBMIT, SUBMIT)
+    + bytes([RESET])
+    + drawn(2)
+    + bytes([RESTART]),
+    "3d-memory": drawn(2) + bytes([MEMORY | CURSOR, 0]) + render(2, TO_HOST, SUBMIT) + bytes([MEMORY, 1]) + drawn(3),
+    "3d-cursor": drawn(2) + command(UPDATE_CURSOR, 2, CURSOR) + bytes([DRAIN | CURSOR, DRAIN, LOOK]) + drawn(2),
+    "3d-of-2d": setup(1)
+    + frame(1)
+    + render(1, CONTEXT, JOIN, SUBMIT, TRANSFER, FLUSH, TO_HOST)
+    + render(1, DETACH, UNREF),
+    "3d-fails": drawn(1) + b"".join(bytes([SHRINK, 4 * n | 2]) + drawn(2) + render(2, UNREF) for n in range(6)),
     "blob": blob(1) + flip(1) + command(FLUSH, 1) + bytes([DRAIN, LOOK]) + command(UNREF, 1) + bytes([DRAIN]),
     "blobs": blob(1) + blob(3) + flip(1) + flip(3) + bytes([LOOK]) + flip(1) + bytes([LOOK, RESET]) + blob(3),
     "blob-pictures": blob(2) + b"".join(flip(2, n) + bytes([LOOK]) for n in (1, 2, 3, 0, 2, 1, 0)) + bytes([RESET]),

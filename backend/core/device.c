@@ -64,8 +64,10 @@ void vg_device_reset(vg_device *dev)
     VG_ENTER_PARKED(dev, VG_TASK_RESET);
     vg_scanouts_reset(dev);
     vg_resources_reset(dev);
-    if (dev->render != NULL)
+    if (dev->render != NULL) {
         vg_contexts_reset(dev);
+        vg_render_scratch_free(dev);
+    }
 }
 
 void vg_set_features(vg_device *dev, uint64_t features)
