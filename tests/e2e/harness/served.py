@@ -39,13 +39,17 @@ class Served:
             watcher.wait(lambda w: w.picture() is not None and difference(w.picture(), picture), "a later picture")
         return picture
 
+    def check_no_error(self) -> None:
+        """The daemon runs and has logged no error so far."""
+        assert not re.findall(r"^\S+ (?:error|critical) .*", self.daemon.log(), re.MULTILINE)
+        assert self.daemon.process.poll() is None
+
     def check_ends_well(self) -> None:
-        """The session ends with its VMM, and the daemon has logged no error on the way."""
+        """The session ends with its VMM, without an error."""
         self.guest.close()
         ended = r"session-1: .*(end|clos|gone)"
         wait_until(lambda: re.search(ended, self.daemon.log()), 10, "the session's end in the log")
-        assert not re.findall(r"^\S+ (?:error|critical) .*", self.daemon.log(), re.MULTILINE)
-        assert self.daemon.process.poll() is None
+        self.check_no_error()
 
     def record(self, command: str, part: Callable[[Picture], bool]) -> list[Picture]:
         """The frames that a viewer gets of a command in the guest, until the first that is no longer part of it."""
