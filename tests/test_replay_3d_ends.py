@@ -54,9 +54,9 @@ async def used(victim: Victim) -> tuple[int, int, int]:
     return await victim.room(), victim.fds(), victim.threads()
 
 
-@pytest.mark.parametrize(("order", "rounds"), [("qemu", ROUNDS), ("crosvm", ROUNDS)])
+@pytest.mark.parametrize(("order", "rounds"), [("qemu", ROUNDS), ("crosvm", ROUNDS), ("libkrun", ROUNDS)])
 async def test_reboots_in_the_middle_of_rendering(order: str, rounds: int) -> None:
-    """RESET_DEVICE, or GET_VRING_BASE and a ring that begins anew."""
+    """RESET_DEVICE, or GET_VRING_BASE and a ring that begins anew, or nothing but that."""
     async with victims(options=VmmOptions(order=order, display=VmmDisplay())) as victim:
         for number in range(rounds):
             if number == WARM_UP:
@@ -65,6 +65,7 @@ async def test_reboots_in_the_middle_of_rendering(order: str, rounds: int) -> No
                 await victim.gpu.start()
             picture, _, sent = await busy(victim)
             await victim.gpu.reset()
+            await victim.gpu.vmm.get_features()  # no reboot is sooner than this
             await abandoned(sent)
             picture.release()
             await victim.gpu.start()
@@ -132,6 +133,7 @@ async def test_many_contexts_at_work_when_the_guest_reboots() -> None:
             sent = [context.post(clearing(picture.resource_id), ring=n % 8) for n, context in enumerate(contexts)]
             victim.gpu.kick()
             await victim.gpu.reset()
+            await victim.gpu.vmm.get_features()  # no reboot is sooner than this
             await abandoned(sent)
             picture.release()
             await victim.gpu.start()

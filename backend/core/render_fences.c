@@ -153,8 +153,12 @@ static void drop_idle_timelines(struct vg_render *render)
     }
 }
 
+/* A ring that was disabled is not touched: some VMMs tell of a reset in no other way, and the guest may be using its
+   memory for something else already. Should it be enabled again where it was, nothing is lost. */
 void vg_fences_collect(struct vg_render *render)
 {
+    if (!render->dev->queues[VG_QUEUE_CONTROL].enabled)
+        return;
     if (!atomic_exchange_explicit(&render->any_done, false, memory_order_acquire))
         return;
     for (struct vg_timeline *timeline = render->busy; timeline != NULL; timeline = timeline->next_busy) {

@@ -216,3 +216,19 @@ def test_every_timeline_is_in_order_and_everything_comes_back(kinds: list[str], 
         for wanted in set(kinds):
             mine = [chain.head for chain, kind in zip(chains, kinds, strict=True) if kind == wanted]
             assert [head for head in back if head in mine] == mine
+
+
+@pytest.mark.parametrize("poll_fd", [False, True])
+def test_a_disabled_ring_is_not_touched_and_nothing_is_lost(poll_fd: bool) -> None:
+    """Some VMMs tell of a reset in no other way; the guest may use the ring's memory for something else then."""
+    with RenderKit(hold=True, poll_fd=poll_fd) as kit:
+        kit.do(ctx_create(1))
+        chains = kit.post(*(submit(1, **fence(n, 1)) for n in range(3)))
+        kit.settle_down()
+        lib.vg_queue_set_enabled(kit.core, lib.VG_QUEUE_CONTROL, 0)
+        kit.resume()
+        kit.retire(3)
+        assert kit.none_comes()
+        lib.vg_queue_set_enabled(kit.core, lib.VG_QUEUE_CONTROL, 1)
+        kit.resume()
+        assert kit.collect(3) == [chain.head for chain in chains]
