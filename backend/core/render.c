@@ -11,7 +11,7 @@
 
 #include "vg_internal.h"
 
-#define CALL_LIMIT_NS 10000000000u
+#define CALL_LIMIT_NS 30000000000u /* software may take seconds for a heavy frame */
 #define PARK_LIMIT_NS 4000000000u /* the supervisor wants an answer within 5 s, and the loop waits */
 #define REST_TIMES 15u
 #define STACK_SIZE (8u << 20) /* compilers of shaders run on it */
