@@ -27,7 +27,12 @@ def picky(target, _settings):
 
 
 def interrupted(_target, _settings):
-    signal.raise_signal(signal.SIGINT)
+    """Ctrl-C, also where the tests run in the background, which a shell has ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 TRIPS = scenario("trips", TRIP, constant({"p50": 2.0, "ping": 1.0}))
