@@ -51,7 +51,8 @@ def test_the_driver_and_its_edid_are_those_of_the_in_process_device(pair: Pair) 
 
 def test_the_console_is_the_same(pair: Pair) -> None:
     pair.run(
-        "echo 1 >/proc/sys/kernel/printk; printf '\\033c\\033[32mgreen\\033[0m on black\\n' >/dev/tty1; cat /proc/fb >/dev/tty1"
+        "echo 1 >/proc/sys/kernel/printk;"
+        "printf '\\033c\\033[32mgreen\\033[0m on black\\n' >/dev/tty1; cat /proc/fb >/dev/tty1"
     )
     shown = pair.wait_same()
     assert not difference(pair.daemon.screenshot(), shown)
