@@ -95,7 +95,8 @@ async def test_vmms_that_vanish_in_the_middle_of_rendering() -> None:
         keeper = await daemon.connect()
         await keeper.serves()
         fds = await _vanished(daemon, 2)
-        assert await _vanished(daemon, 4) == fds
+        await _vanished(daemon, 4)
+        await until(lambda: daemon.fds() <= fds)  # the supervisor learns a moment later of a process that is gone
         await keeper.serves()
         assert "killed" not in daemon.words()
         assert "Traceback" not in daemon.words()
