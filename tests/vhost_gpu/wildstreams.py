@@ -81,11 +81,11 @@ SHAPES: dict[str, tuple[int, int, int, int, dict[str, int]]] = {
 """Their target, format, bind, width and the rest."""
 
 
-def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
-    """Valid calls of nearly every command, in an order that draws."""
-    vertex, fragment = ShaderType.VERTEX, ShaderType.FRAGMENT
-    box = Box(0, 0, 0, 8, 8)
-    side = BlitSide(r.picture, BGRA, box)
+Call = Callable[[CommandStream], None]
+
+
+def _targets_and_state(r: Resources) -> list[Call]:
+    """Sub-context, framebuffer and fixed state."""
     return [
         lambda s: s.create_sub_context(1),
         lambda s: s.set_sub_context(1),
@@ -103,6 +103,13 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.bind_object(ObjectType.RASTERIZER, 4),
         lambda s: s.create_object(5, VertexElements((VertexElement(0, VirglFormat.R32G32_FLOAT),))),
         lambda s: s.bind_object(ObjectType.VERTEX_ELEMENTS, 5),
+    ]
+
+
+def _triangle(r: Resources) -> list[Call]:
+    """Shaders, buffers, and draws with them."""
+    vertex, fragment = ShaderType.VERTEX, ShaderType.FRAGMENT
+    return [
         lambda s: s.create_shader(6, vertex, VERTEX_TEXT),
         lambda s: s.bind_shader(vertex, 6),
         lambda s: s.create_shader(7, fragment, FRAGMENT_TEXT),
@@ -113,6 +120,13 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.set_index_buffer(r.buffer, 2),
         lambda s: s.draw(Primitive.TRIANGLES, 3),
         lambda s: s.draw(Primitive.TRIANGLES, 3, indexed=True, instances=2),
+    ]
+
+
+def _bindings(r: Resources) -> list[Call]:
+    """What shaders read and write."""
+    fragment = ShaderType.FRAGMENT
+    return [
         lambda s: s.set_constants(fragment, bytes(64)),
         lambda s: s.set_uniform_buffer(fragment, 1, r.buffer, 0, 256),
         lambda s: s.create_object(8, SamplerView(r.other, BGRA)),
@@ -123,6 +137,12 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.set_shader_buffers(fragment, [BufferRange(0, 64, r.buffer)]),
         lambda s: s.set_shader_images(fragment, [ShaderImage(BGRA, ImageAccess.READ, 0, 0, r.other)]),
         lambda s: s.set_atomic_buffers([BufferRange(0, 64, r.buffer)]),
+    ]
+
+
+def _queries(r: Resources) -> list[Call]:
+    """Streamout, and queries around draws."""
+    return [
         lambda s: s.create_object(10, StreamoutTarget(r.buffer, 0, 256)),
         lambda s: s.set_streamout_targets([10]),
         lambda s: s.create_object(11, Query(QueryType.OCCLUSION_COUNTER, r.query)),
@@ -134,6 +154,14 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.get_query_result_buffer(11, r.buffer, 0, wait=False),
         lambda s: s.set_render_condition(11),
         lambda s: s.set_render_condition(0),
+    ]
+
+
+def _copies(r: Resources) -> list[Call]:
+    """Writes, copies, transfers."""
+    box = Box(0, 0, 0, 8, 8)
+    side = BlitSide(r.picture, BGRA, box)
+    return [
         lambda s: s.inline_write(r.other, box, bytes(256), stride=32),
         lambda s: s.inline_write(r.volume, Box(0, 0, 1, 8, 8), bytes(256), stride=32),
         lambda s: s.copy_region(r.picture, 1, 1, 0, r.other, box),
@@ -144,6 +172,12 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.transfer(r.picture, box, 0, TransferDirection.FROM_HOST),
         lambda s: s.copy_transfer(r.picture, box, r.staging, 0),
         lambda s: s.end_transfers(),
+    ]
+
+
+def _rest(_: Resources) -> list[Call]:
+    """Other state, compute, the end."""
+    return [
         lambda s: s.set_polygon_stipple(range(32)),
         lambda s: s.set_clip_planes([(1.0, 0.0, 0.0, 1.0)]),
         lambda s: s.set_sample_mask(1),
@@ -159,6 +193,12 @@ def calls(r: Resources) -> list[Callable[[CommandStream], None]]:
         lambda s: s.destroy_object(ObjectType.SURFACE, 1),
         lambda s: s.destroy_sub_context(1),
     ]
+
+
+def calls(r: Resources) -> list[Call]:
+    """Valid calls of nearly every command, in an order that draws."""
+    parts = (_targets_and_state, _triangle, _bindings, _queries, _copies, _rest)
+    return [call for part in parts for call in part(r)]
 
 
 def commands(resources: Resources) -> list[bytes]:

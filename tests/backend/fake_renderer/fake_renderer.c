@@ -50,12 +50,10 @@ static struct {
     int result;
 } failing[MAX_FAILING];
 static char hang_at[24];
-static int hanging, hold_fences, use_poll_fd, event_fd = -1;
+static int num_inside, hanging, hold_fences, use_poll_fd, event_fd = -1;
 static uint64_t last_seq;
 
 /* ---- knobs in every call ---- */
-
-static int num_inside;
 
 static int enter(void)
 {
@@ -477,7 +475,6 @@ void fake_use_poll_fd(int use)
 
 void fake_retire(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq, int at_once)
 {
-    const uint64_t one = 1;
     const struct vg_renderer_events *to = NULL;
     pthread_mutex_lock(&lock);
     struct timeline *line = timeline(ctx_id, ring_idx);
@@ -485,7 +482,7 @@ void fake_retire(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq, int at_once)
     if (at_once) {
         line->told = seq;
         to = events;
-    } else if (event_fd >= 0 && write(event_fd, &one, sizeof(one)) < 0) {
+    } else if (event_fd >= 0 && eventfd_write(event_fd, 1) < 0) {
         abort();
     }
     pthread_mutex_unlock(&lock);
