@@ -1,21 +1,21 @@
 """The display socket's outgoing half: whole messages only, and pixels by reference where that can be.
 
-Pixels that lie in one piece in an image's memfd go to the kernel by reference (sendfile): nothing is copied on this
-side, the VMM's read copies out of the image's own pages. Such an image must stay as it is until the VMM has read them,
-so it is held; the count of bytes that the socket still queues tells when that is.
+Pixels that lie in one piece in an image's memfd go to the kernel by reference (sendfile), from a thread of their own:
+nothing is copied on this side, the VMM's read copies out of the image's own pages. Such an image must stay as it is
+until the VMM has read them, so it is held; the count of bytes that the socket still queues tells when that is.
 """
 
 import array
 import asyncio
 import fcntl
-import os
 import socket
 import termios
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backend.screens import Image, Screens
+from backend.sender import Message, Sender
 
 COPIED_MESSAGE = 128 * 1024
 """Pixel bytes of one message, at most, when they are copied (or one row)."""
@@ -43,15 +43,24 @@ class DisplayStream:
         loop: the session's event loop.
         connection: the socket; the caller's.
         screens: whose images are sent.
+        on_news: called when an image is out, and when there is room again while one is not; ``refresh`` is due then.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connection: socket.socket, screens: Screens) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: socket.socket,
+        screens: Screens,
+        on_news: Callable[[], object],
+    ) -> None:
         self._loop = loop
         self._socket = connection
         self._screens = screens
+        self._on_news = on_news
+        self._sender: Sender | None = None
+        """From the first image on."""
         self._rest = b""
-        self.sent = 0
-        """Bytes that the socket has taken."""
+        self._sent = 0
         self._lent: deque[_Lent] = deque()
         self._look: asyncio.TimerHandle | None = None
         self._queued = array.array("i", [0])
@@ -64,7 +73,11 @@ class DisplayStream:
         self._room = max(size // 4, size - max(self.message_size, 2 * COPIED_MESSAGE) - _SLACK)
 
     def close(self) -> None:
-        """Gives back what is held. The queued bytes are nobody's any more: the socket closes."""
+        """Gives back what is held, before the socket closes. The queued bytes are nobody's any more."""
+        if self._sender is not None:
+            self._loop.remove_reader(self._sender)
+            self._sender.close()
+            self._sender = None
         if self._look is not None:
             self._look.cancel()
             self._look = None
@@ -72,8 +85,30 @@ class DisplayStream:
             self._screens.release(self._lent.popleft().image)
 
     @property
+    def sent(self) -> int:
+        """Bytes that the socket has taken, as of ``refresh``."""
+        return self._sent + (self._sender.sent if self._sender is not None else 0)
+
+    def refresh(self) -> None:
+        """Takes note of how far the thread is. Raises OSError: the VMM is gone."""
+        if self._sender is not None:
+            self._sender.refresh()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the thread sends: ``on_news`` tells of the end, not the socket."""
+        return self._sender is not None and self._sender.busy
+
+    @property
+    def has_image(self) -> bool:
+        """Whether an image's rows are going out."""
+        return self._sender is not None and self._sender.has_job
+
+    @property
     def has_room(self) -> bool:
         """Whether the largest message would be taken whole. (A copied byte may cost the socket two of its buffer.)"""
+        if self._sender is not None and self._sender.busy:
+            return self._sender.posted == 0
         return self._queue_length() <= self._room
 
     @property
@@ -88,39 +123,44 @@ class DisplayStream:
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Sends a message. Should the socket take less than all of it, the rest goes out before anything else.
 
+        While an image goes out, between two messages of that.
+
         Raises:
             OSError: the VMM is gone.
         """
+        if self._sender is not None and self._sender.busy:
+            self._sender.post(b"".join(parts))
+            return
         try:
             sent = self._socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
         except (BlockingIOError, InterruptedError):
             sent = 0
-        self.sent += sent
+        self._sent += sent
         whole = b"".join(parts) if sent < sum(map(len, parts)) else b""
         self._rest = whole[sent:]
 
-    def send_image(self, header: bytes, image: Image, offset: int, size: int) -> None:
-        """Sends a message whose pixels are ``size`` bytes of an image's memfd from ``offset`` on, by reference.
+    def send_image(self, image: Image, messages: Sequence[Message]) -> None:
+        """Begins to send messages whose pixels are an image's, by reference; there is no other image going out.
 
-        The caller holds the image, and passes the hold on by ``lend`` afterwards.
+        The caller holds the image, and passes the hold on by ``lend`` when all is out.
 
         Raises:
             OSError: the VMM is gone.
         """
-        try:
-            sent = self._socket.sendmsg([header], (), socket.MSG_NOSIGNAL | socket.MSG_MORE)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        self.sent += sent
-        done = self._send_file(image.fd, offset, size) if sent == len(header) else 0
-        self.sent += done
-        if done < size:
-            pixels = os.pread(image.fd, size - done, offset + done)
-            self._rest = header[sent:] + pixels
+        if self._sender is None:
+            self._sender = Sender(self._socket.fileno(), self._room)
+            self._loop.add_reader(self._sender, self._on_news)
+        self._sender.begin(image.fd, messages)
+
+    def stop_image(self) -> None:
+        """What is not out yet of an image will not be sent, but for the rest of a message: its pixels as they are."""
+        if self._sender is not None:
+            self._sender.cancel()
 
     def lend(self, image: int) -> None:
         """Takes over the caller's hold of an image: it ends when the VMM has read all that was sent until now."""
-        self._lent.append(_Lent(image, self.sent + len(self._rest), self._loop.time()))
+        waiting = len(self._rest) + (self._sender.posted if self._sender is not None else 0)
+        self._lent.append(_Lent(image, self.sent + waiting, self._loop.time()))
         self._look_later(_FIRST_LOOK_SECONDS)
 
     def release_read(self) -> bool:
@@ -141,18 +181,6 @@ class DisplayStream:
         now = self._loop.time()
         while self._lent and now - self._lent[0].since > MAX_HOLD_SECONDS:
             self._screens.release(self._lent.popleft().image)
-
-    def _send_file(self, fd: int, offset: int, size: int) -> int:
-        done = 0
-        while done < size:
-            try:
-                sent = os.sendfile(self._socket.fileno(), fd, offset + done, size - done)
-            except (BlockingIOError, InterruptedError):
-                break
-            if sent == 0:
-                break
-            done += sent
-        return done
 
     def _queue_length(self) -> int:
         """Bytes that the VMM has not read, and some more: the kernel counts its own overhead."""

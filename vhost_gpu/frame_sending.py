@@ -2,6 +2,7 @@
 
 from backend.region import Rect
 from backend.screens import Frame, Screens
+from backend.sender import Message
 from protocol.vhost_user_gpu import DisplayEncoder
 from protocol.virtio_gpu import Format
 from protocol.virtio_gpu import Rect as WireRect
@@ -49,10 +50,13 @@ class FrameSending:
     @property
     def done(self) -> bool:
         """Whether all of it is out."""
-        return not self._rects
+        return not self._rects and not self._sends_image
 
     def send_some(self, buffer: memoryview) -> None:
-        """Sends one message by reference, or what fits into the buffer (COPIED_MESSAGE bytes). Raises OSError."""
+        """Begins to send what goes by reference, or sends what fits into the buffer (COPIED_MESSAGE bytes).
+
+        Not while the stream still has an image to send. Raises OSError.
+        """
         if self._is_direct(self._rects[0]):
             self._send_direct()
         else:
@@ -60,6 +64,8 @@ class FrameSending:
 
     def finish(self) -> None:
         """Gives the image back, at once or when the VMM has read it."""
+        if self._sends_image:
+            self._stream.stop_image()
         if self._lent:
             self._stream.lend(self._image.id)
         else:
@@ -69,11 +75,18 @@ class FrameSending:
         """Whether the rectangle's rows follow each other in the image, in the socket's format."""
         return rect.width * _PIXEL == self._image.stride and self._image.format in _SOCKET_FORMATS
 
+    @property
+    def _sends_image(self) -> bool:
+        return self._lent and self._stream.has_image
+
     def _send_direct(self) -> None:
-        band = self._take(self._stream.message_size)
+        messages = []
+        while self._rects and self._is_direct(self._rects[0]):
+            band = self._take(self._stream.message_size)
+            offset = (self.frame.y + band.y) * self._image.stride
+            messages.append(Message(self._header(band), offset, band.area * _PIXEL))
         self._lent = True
-        offset = (self.frame.y + band.y) * self._image.stride
-        self._stream.send_image(self._header(band), self._image, offset, band.area * _PIXEL)
+        self._stream.send_image(self._image, messages)
 
     def _send_copied(self, buffer: memoryview) -> None:
         """Several small rectangles go out in one call: each costs the VMM a wake-up otherwise."""

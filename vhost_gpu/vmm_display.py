@@ -81,7 +81,7 @@ class VmmDisplay:
         self._closed = False
         self._broken_peer = False
         connection.setblocking(False)
-        self._stream = DisplayStream(loop, connection, screens)
+        self._stream = DisplayStream(loop, connection, screens, self._pump)
         self._rate = FrameRate(pacer)
         self._waiting: asyncio.TimerHandle | None = None
 
@@ -100,10 +100,10 @@ class VmmDisplay:
         self._screens.sinks.remove(self)
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        self._socket.close()
         for scanout in self._scanouts:
             self._stop_sending(scanout)
         self._stream.close()
+        self._socket.close()
         self._end_wait()
         self._requests.close()
         self._on_closed(self)
@@ -237,13 +237,14 @@ class VmmDisplay:
 
     def _send_some(self) -> bool:
         """Whether something is left to be sent."""
+        self._stream.refresh()
         if self._stream.release_read():
             self._loop.call_soon(self._screens.publish)
         end = time.monotonic_ns() + _TURN_NS
         while self._stream.has_room and time.monotonic_ns() < end:
             if not self._send_next():
                 return False
-        return True
+        return not self._stream.busy
 
     def _send_next(self) -> bool:
         """Sends one message; False when there was none."""
@@ -277,12 +278,12 @@ class VmmDisplay:
         return True
 
     def _send_scanout(self, index: int, state: _Scanout) -> bool:
-        if state.sending is None and not self._begin(index, state):
+        if self._stream.has_image or (state.sending is None and not self._begin(index, state)):
             return False
-        if state.sending is not None:
+        if state.sending is not None and not state.sending.done:
             state.sending.send_some(self._buffer)
-            if state.sending.done:
-                self._stop_sending(state)
+        if state.sending is not None and state.sending.done:
+            self._stop_sending(state)
         return True
 
     def _begin(self, index: int, state: _Scanout) -> bool:

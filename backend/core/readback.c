@@ -4,13 +4,15 @@
  * Reading a frame back takes longer than many a frame takes to draw. A guest that draws faster than screens show gets
  * most of the time for drawing: after a read-back there is none for a multiple of the time that it took, never for
  * longer than a frame of 60 Hz. What is flushed in that rest is owed: the next flush after it brings both, or, if the
- * guest draws nothing more, the end of the rest. Guests that draw at a screen's rate or less see nothing of this.
+ * guest draws nothing more, the end of the rest. Guests that draw at a screen's rate or less see nothing of this. One
+ * that draws far more is shown every other frame of a screen, as it is in 2D (vhost_gpu/frame_rate.py).
  */
 #include <linux/virtio_gpu.h>
 
 #include "vg_internal.h"
 
 #define LONGEST_REST_NS 15000000u
+#define MANY_OWED 8u /* flushes in one rest, from which on the next one is twice the longest */
 #define PATIENCE_NS 50000000u /* a frame that is owed, while the guest draws and never flushes */
 
 /* ---- reading ---- */
@@ -24,7 +26,12 @@ static bool is_current(const struct vg_render *render, const struct vg_resource 
 static void rest(struct vg_render *render, uint64_t start)
 {
     uint64_t pause = (vg_now_ns() - start) * render->rest_times;
-    render->rest_until = start + (pause < LONGEST_REST_NS ? pause : LONGEST_REST_NS);
+    if (pause > LONGEST_REST_NS)
+        pause = LONGEST_REST_NS;
+    if (render->num_owed >= MANY_OWED && pause > 0)
+        pause = 2 * LONGEST_REST_NS;
+    render->rest_until = start + pause;
+    render->num_owed = 0;
 }
 
 static uint32_t read_rect(struct vg_device *dev, struct vg_resource *res, vg_rect rect)
@@ -88,6 +95,7 @@ static bool may_owe(const struct vg_device *dev, const struct vg_resource *res, 
 static void owe(struct vg_render *render)
 {
     render->owes = true;
+    render->num_owed++;
     render->owed_since = vg_now_ns();
     render->owed_content = render->content;
 }

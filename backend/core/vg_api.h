@@ -230,6 +230,35 @@ int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max);
 int vg_image_read_xrgb(vg_device *dev, uint64_t image, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
                        void *dst, uint64_t dst_stride);
 
+/* ---- sending pictures: a thread for a stream socket that the caller keeps, and sends to as long as nothing runs here ---- */
+
+typedef struct vg_sender vg_sender;
+/* A message: a header, and so many bytes of a file from offset on. */
+typedef struct {
+    uint8_t header[32];
+    uint64_t offset, size;
+} vg_send_message;
+typedef struct {
+    uint64_t sent;            /* bytes that the socket has taken from here */
+    uint64_t posted;          /* bytes that wait */
+    int has_job;
+    int error;                /* an errno: the socket is of no use any more; 0 */
+} vg_sender_state;
+/* A message is begun when at most queue_limit bytes wait in the socket. NULL: no thread or no memory. */
+vg_sender *vg_sender_new(int socket, uint64_t queue_limit);
+/* Ends it, in the middle of whatever it does. */
+void vg_sender_free(vg_sender *sender);
+/* An eventfd that says when a job is done, and when what was posted is gone. */
+int vg_sender_news_fd(const vg_sender *sender);
+/* How things are; takes the news. */
+void vg_sender_status(vg_sender *sender, vg_sender_state *out);
+/* Begins a job, which reads from file until it is done. -EBUSY (there is one), -ENOMEM, or the sender's error. */
+int vg_sender_begin(vg_sender *sender, int file, const vg_send_message *messages, uint32_t count);
+/* Whole messages, to be sent before the job's next one. -ENOMEM. */
+int vg_sender_post(vg_sender *sender, const void *data, uint64_t size);
+/* Ends a job before its next message; file is not read any more when this returns. */
+void vg_sender_cancel(vg_sender *sender);
+
 /* ---- cursor -------------------------------------------------------------------------------------------------- */
 
 /* resource id 0 hides. Anything but 64x64 is ERR_INVALID_PARAMETER and changes nothing. */
@@ -255,7 +284,8 @@ int vg_render_start(vg_device *dev, const void *ops, const char *render_node, ch
 void vg_render_stop(vg_device *dev);
 /* How long a call of the renderer, and stopping or pausing it, may last before it is given up (10 s, 4 s). */
 void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
-/* A frame that was read back is followed by so many times (15) the time it took, at most 15 ms, without another one. */
+/* A frame that was read back is followed by so many times (15) the time it took, at most 15 ms, without another one;
+   30 ms for a guest that has flushed eight times or more since the one before. */
 void vg_render_set_rest(vg_device *dev, uint32_t times);
 /* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
    then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.

@@ -153,6 +153,7 @@ struct vg_render {
     uint64_t rest_until;
     bool owes;               /* a flush in the rest: resources with vg_resource.owed */
     uint64_t owed_since, owed_content;
+    uint32_t num_owed;       /* flushes in the rest */
     uint64_t generation;     /* of the memory table that the renderer's iovecs were made for */
     uint32_t cursor_jobs;    /* scanouts whose cursor picture is to be read from a resource */
     uint8_t cursor_pixels[VG_CURSOR_SIDE * VG_CURSOR_SIDE * 4];

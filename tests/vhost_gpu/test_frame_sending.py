@@ -1,13 +1,14 @@
 """A frame's rectangles on the display socket: which bytes, in how many messages, and what is held meanwhile."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from backend.region import Rect
 from backend.screens import Frame, Image
+from backend.sender import Message
 from protocol.vhost_user_gpu import DisplayEncoder, RequestDecoder, Update
 from protocol.virtio_gpu import Format
 from vhost_gpu.display_stream import COPIED_MESSAGE
@@ -49,15 +50,30 @@ class FakeStream:
     sent: bytearray = field(default_factory=bytearray)
     calls: int = 0
     lent: list[int] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
     message_size: int = 256 * 1024
 
     def send(self, parts: list[bytes | memoryview]) -> None:
         self.calls += 1
         self.sent += b"".join(parts)
 
-    def send_image(self, header: bytes, image: Image, offset: int, size: int) -> None:
+    def send_image(self, image: Image, messages: Sequence[Message]) -> None:
+        """Half at once, the rest when it is asked for."""
+        assert not self.waiting
         self.calls += 1
-        self.sent += header + os.pread(image.fd, size, offset)
+        self.waiting = [message.header + os.pread(image.fd, message.size, message.offset) for message in messages]
+        self.go_on((len(messages) + 1) // 2)
+
+    def go_on(self, count: int) -> None:
+        self.sent += b"".join(self.waiting[:count])
+        del self.waiting[:count]
+
+    @property
+    def has_image(self) -> bool:
+        return bool(self.waiting)
+
+    def stop_image(self) -> None:
+        self.waiting.clear()
 
     def lend(self, image: int) -> None:
         self.lent.append(image)
@@ -87,7 +103,10 @@ class Kit:
         buffer = memoryview(bytearray(COPIED_MESSAGE))
         sending = self.begin(rects, frame)
         while not sending.done:
-            sending.send_some(buffer)
+            if self.stream.has_image:
+                self.stream.go_on(1)
+            else:
+                sending.send_some(buffer)
         sending.finish()
         messages = RequestDecoder().feed(self.stream.sent)
         assert all(isinstance(message, Update) for message in messages)
@@ -176,3 +195,13 @@ def test_a_frame_that_is_given_up_before_anything_was_sent(fd: int) -> None:
     assert not sending.done
     sending.finish()
     assert kit.screens.holds == 0
+
+
+def test_a_frame_that_is_given_up_in_the_middle(fd: int) -> None:
+    kit = Kit(fd)
+    sending = kit.begin([Rect(0, 0, WIDTH, HEIGHT)])
+    sending.send_some(memoryview(bytearray(COPIED_MESSAGE)))
+    assert not sending.done
+    sending.finish()
+    assert not kit.stream.has_image
+    assert kit.stream.lent == [7]  # what is out already was not read yet
