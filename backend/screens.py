@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from backend._core import ffi, lib
-from backend.region import MAX_RECTS, Rect, Region
+from backend.region import MAX_RECTS, Region
 
 _RETIRED_BATCH = 64
 
@@ -91,7 +91,7 @@ class Screens:
     """
 
     def __init__(self, core: Any) -> None:
-        self._core = core
+        self.core = core
         self._frame = ffi.new("vg_frame *")
         self._image = ffi.new("vg_image_info *")
         self._cursor = ffi.new("vg_cursor *")
@@ -102,11 +102,11 @@ class Screens:
 
     def publish(self) -> None:
         """Tells every sink what changed since the last call."""
-        dirty = lib.vg_take_dirty(self._core)
+        dirty = lib.vg_take_dirty(self.core)
         if dirty:
             for scanout in _bits(dirty & 0xFFFF):
                 self._take_damage(scanout)
-                lib.vg_scanout_frame(self._core, scanout, self._frame)
+                lib.vg_scanout_frame(self.core, scanout, self._frame)
                 self._generations[scanout] = self._frame.generation
                 for sink in tuple(self.sinks):
                     sink.scanout_changed(scanout, self._damage)
@@ -121,7 +121,7 @@ class Screens:
 
     def frame(self, scanout: int) -> Frame:
         """What the scanout shows now."""
-        lib.vg_scanout_frame(self._core, scanout, self._frame)
+        lib.vg_scanout_frame(self.core, scanout, self._frame)
         f = self._frame
         return Frame(
             f.generation, f.sequence, f.flush_ns, f.resource_id, f.width, f.height, f.x, f.y, f.format, f.image
@@ -129,7 +129,7 @@ class Screens:
 
     def cursor(self, scanout: int) -> Cursor:
         """The cursor of the scanout now."""
-        lib.vg_cursor_describe(self._core, scanout, self._cursor)
+        lib.vg_cursor_describe(self.core, scanout, self._cursor)
         c = self._cursor
         return Cursor(
             c.generation, c.x, c.y, c.hot_x, c.hot_y, c.resource_id, bool(c.visible), bytes(ffi.buffer(c.pixels))
@@ -141,7 +141,7 @@ class Screens:
         Raises:
             KeyError: there is no such image.
         """
-        if lib.vg_image_describe(self._core, image, self._image) < 0:
+        if lib.vg_image_describe(self.core, image, self._image) < 0:
             raise KeyError(image)
         i = self._image
         return Image(i.id, i.fd, i.width, i.height, i.stride, i.format, i.size)
@@ -152,7 +152,7 @@ class Screens:
         Raises:
             KeyError: there is no such image.
         """
-        if lib.vg_image_hold(self._core, image) < 0:
+        if lib.vg_image_hold(self.core, image) < 0:
             raise KeyError(image)
 
     def hold_shown(self, scanout: int) -> Frame:
@@ -162,36 +162,24 @@ class Screens:
         """
         while True:
             frame = self.frame(scanout)
-            if not frame.resource_id or lib.vg_image_hold(self._core, frame.image) == 0:
+            if not frame.resource_id or lib.vg_image_hold(self.core, frame.image) == 0:
                 return frame
 
     def release(self, image: int) -> None:
         """Ends a hold; ``publish`` afterwards, since a waiting frame may have come out."""
-        lib.vg_image_release(self._core, image)
+        lib.vg_image_release(self.core, image)
 
     @property
     def starved(self) -> bool:
         """Whether a flush waits because sinks hold every image of its resource."""
-        return bool(lib.vg_images_starved(self._core))
-
-    def read_xrgb(self, image: int, rect: Rect, buffer: Any) -> None:
-        """Copies a rectangle (image coordinates) as x8r8g8b8 into a writable buffer of width * height * 4 bytes.
-
-        Raises:
-            ValueError: the image is gone, or the rectangle lies outside it.
-        """
-        pixels = ffi.from_buffer("uint8_t[]", buffer, require_writable=True)
-        if len(pixels) < rect.area * 4:
-            raise ValueError("buffer too small")
-        if lib.vg_image_read_xrgb(self._core, image, *rect, pixels, rect.width * 4) < 0:
-            raise ValueError(f"image {image} has no {rect}")
+        return bool(lib.vg_images_starved(self.core))
 
     def _take_damage(self, scanout: int) -> None:
         region = self._damage.core
-        region.count = max(lib.vg_scanout_take_damage(self._core, scanout, region.rects, MAX_RECTS), 0)
+        region.count = max(lib.vg_scanout_take_damage(self.core, scanout, region.rects, MAX_RECTS), 0)
 
     def _tell_retired(self) -> None:
-        while count := lib.vg_take_retired_images(self._core, self._retired, _RETIRED_BATCH):
+        while count := lib.vg_take_retired_images(self.core, self._retired, _RETIRED_BATCH):
             images = list(self._retired[0:count])
             for sink in tuple(self.sinks):
                 sink.images_retired(images)

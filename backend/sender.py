@@ -1,21 +1,11 @@
-"""A thread that sends an image's rows over a stream socket, so that the event loop need not."""
+"""A thread that sends pictures to the VMM's display, so that the event loop need not."""
 
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 from backend._core import ffi, lib
-
-HEADER_SIZE = 32
-"""Bytes of a message's header."""
-
-
-class Message(NamedTuple):
-    """``header`` (HEADER_SIZE bytes), and ``size`` bytes of the job's file from ``offset`` on."""
-
-    header: bytes
-    offset: int
-    size: int
+from backend.region import Region
+from backend.screens import Frame
 
 
 class Sender:
@@ -25,19 +15,23 @@ class Sender:
     messages. ``refresh`` brings the attributes up to date.
 
     Args:
-        socket: a stream socket's descriptor; the caller's.
+        core: the ``vg_device``.
+        socket: the descriptor of a stream socket of the vhost-user-gpu protocol; the caller's.
         queue_limit: bytes in the socket's queue, up to which a message is begun.
+        message_size: bytes of a picture that a message refers to, at most (or one row).
 
     Raises:
         OSError: there is no thread to be had.
     """
 
-    def __init__(self, socket: int, queue_limit: int) -> None:
-        core = lib.vg_sender_new(socket, queue_limit)
-        if core == ffi.NULL:
+    def __init__(self, core: Any, socket: int, queue_limit: int, message_size: int) -> None:
+        sender = lib.vg_sender_new(socket, queue_limit, message_size)
+        if sender == ffi.NULL:
             raise OSError("no thread to send pictures with")
-        self._core = ffi.gc(core, lib.vg_sender_free)
+        self._device = core
+        self._core = ffi.gc(sender, lib.vg_sender_free)
         self._state = ffi.new("vg_sender_state *")
+        self._place = ffi.new("vg_place *")
 
     def close(self) -> None:
         """Ends the thread, in the middle of whatever it does."""
@@ -64,8 +58,13 @@ class Sender:
 
     @property
     def has_job(self) -> bool:
-        """Whether a job runs, and reads from its file."""
+        """Whether a picture goes out: its image is read."""
         return bool(self._state.has_job)
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether the socket may still refer to the last job's image."""
+        return bool(self._state.by_reference)
 
     @property
     def posted(self) -> int:
@@ -77,27 +76,39 @@ class Sender:
         """Whether the socket is the thread's."""
         return self.has_job or self.posted > 0
 
-    def begin(self, file: int, messages: Sequence[Message]) -> None:
-        """Begins a job; there is none.
+    def begin(self, scanout: int, frame: Frame, damage: Region, size: tuple[int, int]) -> int:
+        """Begins a job, while there is none: the damage of a frame whose image the caller holds.
+
+        Args:
+            scanout: the VMM's number of it.
+            frame: what it shows.
+            damage: relative to the scanout.
+            size: of the scanout as the VMM knows it; there is no damage outside.
+
+        Returns:
+            How many pixels that are; there is no job if none.
 
         Raises:
-            OSError: the socket is of no use any more, or no memory.
+            OSError: the socket is of no use any more, no memory, or no such image.
         """
-        made = ffi.new("vg_send_message[]", [(tuple(m.header), m.offset, m.size) for m in messages])
-        _check(lib.vg_sender_begin(self._core, file, made, len(messages)))
-        self._state.has_job = 1
+        place = self._place
+        place.scanout, place.x, place.y, place.width, place.height = scanout, frame.x, frame.y, *size
+        pixels = _checked(lib.vg_sender_begin(self._core, self._device, frame.image, place, damage.core))
+        self._state.has_job = pixels > 0
+        return pixels
 
     def post(self, data: bytes) -> None:
         """Whole messages, sent before the job's next one. Raises OSError."""
-        _check(lib.vg_sender_post(self._core, data, len(data)))
+        _checked(lib.vg_sender_post(self._core, data, len(data)))
         self._state.posted += len(data)
 
     def cancel(self) -> None:
-        """Ends the job before its next message; its file is not read any more afterwards."""
+        """Ends the job before its next message; its image is not read any more afterwards."""
         lib.vg_sender_cancel(self._core)
         lib.vg_sender_status(self._core, self._state)
 
 
-def _check(result: int) -> None:
+def _checked(result: int) -> int:
     if result < 0:
         raise OSError(-result, os.strerror(-result))
+    return result

@@ -1,8 +1,8 @@
-"""The display socket's outgoing half: whole messages only, and pixels by reference where that can be.
+"""The display socket's outgoing half: whole messages only, and pictures from a thread of their own.
 
-Pixels that lie in one piece in an image's memfd go to the kernel by reference (sendfile), from a thread of their own:
-nothing is copied on this side, the VMM's read copies out of the image's own pages. Such an image must stay as it is
-until the VMM has read them, so it is held; the count of bytes that the socket still queues tells when that is.
+Pixels that lie in one piece in an image's memfd go to the kernel by reference (sendfile): nothing is copied on this
+side, the VMM's read copies out of the image's own pages. Such an image must stay as it is until the VMM has read them,
+so it is held; the count of bytes that the socket still queues tells when that is.
 """
 
 import array
@@ -14,14 +14,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from backend.screens import Image, Screens
-from backend.sender import Message, Sender
+from backend.region import Region
+from backend.screens import Frame, Screens
+from backend.sender import Sender
 
-COPIED_MESSAGE = 128 * 1024
-"""Pixel bytes of one message, at most, when they are copied (or one row)."""
 MAX_HOLD_SECONDS = 1.0
 """How long a VMM may take to read an image that the guest's next frames wait for."""
-_SENT_MESSAGE = 512 * 1024
+_COPIED_MESSAGE = 128 * 1024
+"""VG_UPDATE_BUFFER: bytes of messages whose pixels are copied."""
+_NAMED_MESSAGE = 512 * 1024
 _SEND_BUFFER = 1024 * 1024
 _SLACK = 32 * 1024
 _FIRST_LOOK_SECONDS = 0.001
@@ -36,6 +37,15 @@ class _Lent:
     since: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """What goes out now; its image is held."""
+
+    scanout: int
+    image: int
+    since: float
+
+
 class DisplayStream:
     """Sends messages over a non-blocking stream socket.
 
@@ -43,7 +53,7 @@ class DisplayStream:
         loop: the session's event loop.
         connection: the socket; the caller's.
         screens: whose images are sent.
-        on_news: called when an image is out, and when there is room again while one is not; ``refresh`` is due then.
+        on_news: called when a picture is out, and when there is room again while one is not; ``refresh`` is due then.
     """
 
     def __init__(
@@ -58,7 +68,8 @@ class DisplayStream:
         self._screens = screens
         self._on_news = on_news
         self._sender: Sender | None = None
-        """From the first image on."""
+        """From the first picture on."""
+        self._picture: _Picture | None = None
         self._rest = b""
         self._sent = 0
         self._lent: deque[_Lent] = deque()
@@ -66,11 +77,10 @@ class DisplayStream:
         self._queued = array.array("i", [0])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        self.message_size = max(COPIED_MESSAGE, min(_SENT_MESSAGE, size // 2))
-        """Pixel bytes of one message, at most, when they go by reference (or one row)."""
+        self._message_size = max(_COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
         # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads. Where
         # buffers are so small, a message may go in parts.
-        self._room = max(size // 4, size - max(self.message_size, 2 * COPIED_MESSAGE) - _SLACK)
+        self._room = max(size // 4, size - max(self._message_size, 2 * _COPIED_MESSAGE) - _SLACK)
 
     def close(self) -> None:
         """Gives back what is held, before the socket closes. The queued bytes are nobody's any more."""
@@ -81,6 +91,9 @@ class DisplayStream:
         if self._look is not None:
             self._look.cancel()
             self._look = None
+        if self._picture is not None:
+            self._screens.release(self._picture.image)
+            self._picture = None
         while self._lent:
             self._screens.release(self._lent.popleft().image)
 
@@ -89,10 +102,22 @@ class DisplayStream:
         """Bytes that the socket has taken, as of ``refresh``."""
         return self._sent + (self._sender.sent if self._sender is not None else 0)
 
-    def refresh(self) -> None:
-        """Takes note of how far the thread is. Raises OSError: the VMM is gone."""
-        if self._sender is not None:
-            self._sender.refresh()
+    def refresh(self) -> bool:
+        """Takes note of how far the thread and the VMM are.
+
+        Returns:
+            Whether images were given back: then ``screens.publish`` is due.
+
+        Raises:
+            OSError: the VMM is gone.
+        """
+        if self._sender is None:
+            return False
+        self._sender.refresh()
+        ended = self._picture is not None and not self._sender.has_job
+        if ended:
+            self._end_picture()
+        return self._release_read() or ended
 
     @property
     def busy(self) -> bool:
@@ -100,9 +125,9 @@ class DisplayStream:
         return self._sender is not None and self._sender.busy
 
     @property
-    def has_image(self) -> bool:
-        """Whether an image's rows are going out."""
-        return self._sender is not None and self._sender.has_job
+    def has_picture(self) -> bool:
+        """Whether a picture goes out, as of ``refresh``."""
+        return self._picture is not None
 
     @property
     def has_room(self) -> bool:
@@ -123,7 +148,7 @@ class DisplayStream:
     def send(self, parts: Sequence[bytes | memoryview]) -> None:
         """Sends a message. Should the socket take less than all of it, the rest goes out before anything else.
 
-        While an image goes out, between two messages of that.
+        While a picture goes out, between two messages of that.
 
         Raises:
             OSError: the VMM is gone.
@@ -139,32 +164,63 @@ class DisplayStream:
         whole = b"".join(parts) if sent < sum(map(len, parts)) else b""
         self._rest = whole[sent:]
 
-    def send_image(self, image: Image, messages: Sequence[Message]) -> None:
-        """Begins to send messages whose pixels are an image's, by reference; there is no other image going out.
+    def send_picture(self, scanout: int, frame: Frame, damage: Region, size: tuple[int, int]) -> int:
+        """Begins to send what has changed in a frame; no other picture goes out.
 
-        The caller holds the image, and passes the hold on by ``lend`` when all is out.
+        Args:
+            scanout: the VMM's number of it.
+            frame: what it shows; its image is shown or held now.
+            damage: relative to the scanout.
+            size: of the scanout as the VMM knows it.
+
+        Returns:
+            How many pixels that are; nothing goes out if none.
 
         Raises:
             OSError: the VMM is gone.
         """
-        if self._sender is None:
-            self._sender = Sender(self._socket.fileno(), self._room)
-            self._loop.add_reader(self._sender, self._on_news)
-        self._sender.begin(image.fd, messages)
+        sender = self._sender or self._start()
+        self._screens.hold(frame.image)
+        self._picture = _Picture(scanout, frame.image, self._loop.time())
+        pixels = sender.begin(scanout, frame, damage, size)
+        if not pixels:
+            self._end_picture()
+        return pixels
 
-    def stop_image(self) -> None:
-        """What is not out yet of an image will not be sent, but for the rest of a message: its pixels as they are."""
-        if self._sender is not None:
+    def _start(self) -> Sender:
+        self._sender = Sender(self._screens.core, self._socket.fileno(), self._room, self._message_size)
+        self._loop.add_reader(self._sender, self._on_news)
+        return self._sender
+
+    def _end_picture(self) -> None:
+        """Gives its image back, at once or when the VMM has read it."""
+        assert self._picture is not None
+        assert self._sender is not None
+        image, self._picture = self._picture.image, None
+        if self._sender.by_reference:
+            self._lent.append(_Lent(image, self.sent + self._sender.posted, self._loop.time()))
+            self._look_later(_FIRST_LOOK_SECONDS)
+        else:
+            self._screens.release(image)
+
+    def relieve(self) -> int | None:
+        """Gives images back that the VMM has not read for long. What it reads late may be torn then.
+
+        Returns:
+            The scanout of a picture that is not sent to its end: all of it is to be sent again.
+        """
+        now = self._loop.time()
+        scanout = None
+        if self._sender is not None and self._picture is not None and _is_over(self._picture.since, now):
+            scanout = self._picture.scanout
             self._sender.cancel()
+            self._end_picture()
+        while self._lent and _is_over(self._lent[0].since, now):
+            self._screens.release(self._lent.popleft().image)
+        return scanout
 
-    def lend(self, image: int) -> None:
-        """Takes over the caller's hold of an image: it ends when the VMM has read all that was sent until now."""
-        waiting = len(self._rest) + (self._sender.posted if self._sender is not None else 0)
-        self._lent.append(_Lent(image, self.sent + waiting, self._loop.time()))
-        self._look_later(_FIRST_LOOK_SECONDS)
-
-    def release_read(self) -> bool:
-        """Gives images back that the VMM has read; whether there were any (then ``screens.publish`` is due)."""
+    def _release_read(self) -> bool:
+        """Whether there were any."""
         if not self._lent:
             return False
         read = self.sent - self._queue_length()
@@ -172,15 +228,6 @@ class DisplayStream:
         while self._lent and self._lent[0].end <= read:
             self._screens.release(self._lent.popleft().image)
         return len(self._lent) < before
-
-    def relieve(self) -> None:
-        """Gives images back that the VMM has not read for long.
-
-        What it reads late may be torn then; the caller sends all of it again.
-        """
-        now = self._loop.time()
-        while self._lent and now - self._lent[0].since > MAX_HOLD_SECONDS:
-            self._screens.release(self._lent.popleft().image)
 
     def _queue_length(self) -> int:
         """Bytes that the VMM has not read, and some more: the kernel counts its own overhead."""
@@ -194,8 +241,12 @@ class DisplayStream:
     def _look_now(self, delay: float) -> None:
         """The kernel does not tell when a queue has run empty. A VMM that reads at all has soon done so."""
         self._look = None
-        released = self.release_read()
+        released = self._release_read()
         if self._lent and delay < MAX_HOLD_SECONDS:
             self._look_later(delay * 2)
         if released:
             self._screens.publish()
+
+
+def _is_over(since: float, now: float) -> bool:
+    return now - since > MAX_HOLD_SECONDS

@@ -13,15 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from backend._core import lib
-from backend.region import Rect, Region
+from backend.region import Region
 from backend.screens import Frame, Screens
 from protocol import vhost_user_gpu as dp
 from protocol.errors import PeerError
 from protocol.virtio_gpu import DisplayOne
 from vhost_gpu.display_requests import DisplayRequests
-from vhost_gpu.display_stream import COPIED_MESSAGE, MAX_HOLD_SECONDS, DisplayStream
+from vhost_gpu.display_stream import DisplayStream
 from vhost_gpu.frame_rate import FrameRate
-from vhost_gpu.frame_sending import FrameSending
 from vhost_gpu.pacer import MAX_REST_NS, Pacer
 
 _READ_SIZE = 4096
@@ -35,10 +34,8 @@ _log = logging.getLogger("vhost_gpu.display")
 class _Scanout:
     generation: int = 0
     """Last SCANOUT sent; 0: none."""
-    sequence: int = 0
     damage: Region = field(default_factory=Region)
     dirty: bool = True
-    sending: FrameSending | None = None
     cursor_dirty: bool = True
     cursor_generation: int = 0
     cursor_visible: bool = False
@@ -75,7 +72,6 @@ class VmmDisplay:
         self._decoder = dp.ReplyDecoder()
         self._requests = DisplayRequests(loop)
         self._scanouts = [_Scanout() for _ in range(num_scanouts)]
-        self._buffer = memoryview(bytearray(COPIED_MESSAGE))
         self._queue: list[bytes] = []
         self._writing = False
         self._closed = False
@@ -100,8 +96,6 @@ class VmmDisplay:
         self._screens.sinks.remove(self)
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
-        for scanout in self._scanouts:
-            self._stop_sending(scanout)
         self._stream.close()
         self._socket.close()
         self._end_wait()
@@ -184,14 +178,11 @@ class VmmDisplay:
 
     def relieve(self) -> None:
         """Gives up a frame that the VMM has not read for long; all of it goes out again later."""
-        now = self._loop.time()
-        for state in self._scanouts:
-            if state.sending is not None and now - state.sending.since > MAX_HOLD_SECONDS:
-                frame = state.sending.frame
-                self._stop_sending(state)
-                state.damage.set_whole(frame.width, frame.height)
-                state.dirty = True
-        self._stream.relieve()
+        given_up = self._stream.relieve()
+        if given_up is not None:
+            state = self._scanouts[given_up]
+            state.damage.set_whole(*self._encoder.size(given_up))
+            state.dirty = True
 
     # ---- from the VMM
 
@@ -237,8 +228,8 @@ class VmmDisplay:
 
     def _send_some(self) -> bool:
         """Whether something is left to be sent."""
-        self._stream.refresh()
-        if self._stream.release_read():
+        if self._stream.refresh():
+            # A frame that waited for an image may come out; not from here, where we may be in the middle of one.
             self._loop.call_soon(self._screens.publish)
         end = time.monotonic_ns() + _TURN_NS
         while self._stream.has_room and time.monotonic_ns() < end:
@@ -255,7 +246,7 @@ class VmmDisplay:
             self._stream.send([self._queue.pop(0)])
             return True
         return any(self._send_cursor(i, s) for i, s in enumerate(self._scanouts)) or any(
-            self._send_scanout(i, s) for i, s in enumerate(self._scanouts)
+            self._begin(i, s) for i, s in enumerate(self._scanouts)
         )
 
     def _send_cursor(self, index: int, state: _Scanout) -> bool:
@@ -277,18 +268,9 @@ class VmmDisplay:
         state.cursor_position = position
         return True
 
-    def _send_scanout(self, index: int, state: _Scanout) -> bool:
-        if self._stream.has_image or (state.sending is None and not self._begin(index, state)):
-            return False
-        if state.sending is not None and not state.sending.done:
-            state.sending.send_some(self._buffer)
-        if state.sending is not None and state.sending.done:
-            self._stop_sending(state)
-        return True
-
     def _begin(self, index: int, state: _Scanout) -> bool:
         """Takes the scanout's news: a mode change is sent, a frame begun. False: nothing new."""
-        if not state.dirty:
+        if not state.dirty or self._stream.has_picture:
             return False
         frame = self._screens.frame(index)
         if frame.generation != state.generation:
@@ -306,13 +288,13 @@ class VmmDisplay:
         if frame.generation != state.generation:
             return True  # the render thread has changed the mode since: this comes first
         state.dirty = False
-        rects = [rect for rect in map(self._clipper(index), state.damage.take()) if rect is not None]
-        if not frame.resource_id or not rects:
+        pixels = 0
+        if frame.resource_id:
+            pixels = self._stream.send_picture(index, frame, state.damage, self._encoder.size(index))
+        state.damage.clear()
+        if not pixels:
             return False
-        now = self._loop.time()
-        state.sending = FrameSending(self._screens, self._stream, self._encoder, index, frame, rects, now)
-        state.sequence = frame.sequence
-        self._rate.begin(sum(rect.area for rect in rects) * 4)
+        self._rate.begin(pixels * 4)
         return True
 
     def _must_wait(self) -> bool:
@@ -335,21 +317,9 @@ class VmmDisplay:
         if not self._pacer.offer(self._pump):
             self._wait(MAX_REST_NS)
 
-    def _clipper(self, index: int) -> Callable[[Rect], Rect | None]:
-        width, height = self._encoder.size(index)
-        return lambda rect: rect.clip(width, height)
-
     def _send_mode(self, index: int, state: _Scanout, frame: Frame) -> None:
         was_silent = not state.generation and not frame.resource_id
         state.generation = frame.generation
         state.damage.set_whole(frame.width, frame.height)
         if not was_silent:  # a scanout that never showed anything needs no clearing
             self._stream.send([self._encoder.scanout(index, frame.width, frame.height)])
-
-    def _stop_sending(self, state: _Scanout) -> None:
-        if state.sending is None:
-            return
-        state.sending.finish()
-        state.sending = None
-        # A frame that waited for this image may be out now; not from here, where we may be in the middle of one.
-        self._loop.call_soon(self._screens.publish)

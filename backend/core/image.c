@@ -29,7 +29,7 @@ static struct vg_image **bucket_of(struct vg_images *images, uint64_t id)
     return &images->buckets[id % VG_IMAGE_BUCKETS];
 }
 
-static struct vg_image *image_find(struct vg_device *dev, uint64_t id)
+struct vg_image *vg_image_find(struct vg_device *dev, uint64_t id)
 {
     struct vg_image *image = *bucket_of(&dev->images, id);
 
@@ -445,7 +445,7 @@ void vg_image_unshow(struct vg_device *dev, struct vg_image *image)
 int vg_image_hold(vg_device *dev, uint64_t id)
 {
     VG_ENTER(dev);
-    struct vg_image *image = image_find(dev, id);
+    struct vg_image *image = vg_image_find(dev, id);
 
     /* Only what is published or already held can be held: any other image may be written at any moment. */
     if (!image || !vg_image_busy(image))
@@ -457,7 +457,7 @@ int vg_image_hold(vg_device *dev, uint64_t id)
 void vg_image_release(vg_device *dev, uint64_t id)
 {
     VG_ENTER(dev);
-    struct vg_image *image = image_find(dev, id);
+    struct vg_image *image = vg_image_find(dev, id);
 
     if (!image || image->holds == 0)
         return;
@@ -474,7 +474,7 @@ void vg_image_release(vg_device *dev, uint64_t id)
 int vg_image_describe(vg_device *dev, uint64_t id, vg_image_info *out)
 {
     VG_ENTER(dev);
-    struct vg_image *image = image_find(dev, id);
+    struct vg_image *image = vg_image_find(dev, id);
 
     if (!image)
         return -ENOENT;
@@ -503,7 +503,7 @@ int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max)
 static struct vg_image *begin_read(vg_device *dev, uint64_t id)
 {
     VG_ENTER(dev);
-    struct vg_image *image = image_find(dev, id);
+    struct vg_image *image = vg_image_find(dev, id);
 
     if (image && dev->render)
         image->holds++;

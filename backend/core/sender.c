@@ -1,6 +1,6 @@
 /*
- * A thread that sends pictures over a stream socket, by reference (sendfile(2)): what takes long is not the event
- * loop's then, and waits for CPU time that the guest and the renderer do not want.
+ * A thread that sends pictures to the VMM's display, by reference (sendfile(2)) where that can be: what takes long is not
+ * the event loop's then, and takes no CPU time away from threads that run.
  *
  * The socket is shared with the loop: while a job runs, all that the loop has to say is posted here, and goes out
  * between two messages. A message that the socket has begun to take is always ended before anything else.
@@ -29,7 +29,8 @@ struct bytes {
 
 struct vg_sender {
     int socket;
-    uint64_t queue_limit; /* bytes in the socket's queue, up to which a message is begun */
+    uint64_t queue_limit, message_size;
+    uint8_t *buffer; /* of the message that is being sent */
     int wake_fd, news_fd;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -39,10 +40,8 @@ struct vg_sender {
     uint64_t sent;
     struct bytes posted; /* the rest of a message that was begun, and whole ones */
     /* The job, while there is one. */
-    bool has_job;
-    int file;
-    vg_send_message *messages;
-    uint32_t count, next;
+    bool has_job, by_reference;
+    struct vg_picture picture;
 };
 
 /* ---- the socket ---- */
@@ -64,10 +63,10 @@ static ssize_t send_bytes(const struct vg_sender *sender, const uint8_t *data, u
     return taken(send(sender->socket, data, size, MSG_NOSIGNAL | MSG_DONTWAIT | flags));
 }
 
-static ssize_t send_pixels(const struct vg_sender *sender, const vg_send_message *message, uint64_t done)
+static ssize_t send_named(const struct vg_sender *sender, const struct vg_update *update, uint64_t done)
 {
-    off_t offset = (off_t)(message->offset + done);
-    ssize_t sent = sendfile(sender->socket, sender->file, &offset, message->size - done);
+    off_t offset = (off_t)(update->offset + done);
+    ssize_t sent = sendfile(sender->socket, sender->picture.file, &offset, update->named - done);
     if (sent != 0)
         return taken(sent);
     errno = ENODATA; /* the file ends too soon */
@@ -132,10 +131,10 @@ static void send_posted(struct vg_sender *sender)
         tell(sender);
 }
 
-static int read_pixels(const struct vg_sender *sender, const vg_send_message *message, uint64_t done, uint8_t *out)
+static int read_named(const struct vg_sender *sender, const struct vg_update *update, uint64_t done, uint8_t *out)
 {
-    while (done < message->size) {
-        ssize_t got = pread(sender->file, out, message->size - done, (off_t)(message->offset + done));
+    while (done < update->named) {
+        ssize_t got = pread(sender->picture.file, out, update->named - done, (off_t)(update->offset + done));
         if (got <= 0)
             return got < 0 ? errno : ENODATA;
         out += got;
@@ -144,30 +143,30 @@ static int read_pixels(const struct vg_sender *sender, const vg_send_message *me
     return 0;
 }
 
-/* What is left of a message becomes bytes, in front of all others: the file may change from now on. */
-static void keep_rest(struct vg_sender *sender, const vg_send_message *message, uint64_t done)
+/* What is left of a message becomes bytes, in front of all others: the image may change from now on. */
+static void keep_rest(struct vg_sender *sender, const struct vg_update *update, uint64_t done)
 {
-    uint64_t head = sizeof(message->header), rest = head + message->size - done;
-    uint64_t of_head = done < head ? head - done : 0;
+    uint64_t rest = update->size + update->named - done;
+    uint64_t of_data = done < update->size ? update->size - done : 0;
     uint8_t *data = make_room(&sender->posted, rest);
     if (data == NULL) {
         sender->error = ENOMEM;
         return;
     }
     memmove(data + rest, data, sender->posted.size);
-    memcpy(data, message->header + head - of_head, of_head);
-    sender->error = read_pixels(sender, message, done > head ? done - head : 0, data + of_head);
+    memcpy(data, update->data + update->size - of_data, of_data);
+    sender->error = read_named(sender, update, done > update->size ? done - update->size : 0, data + of_data);
     sender->posted.size += rest;
 }
 
 /* ---- the thread: messages ---- */
 
-static ssize_t send_part(struct vg_sender *sender, const vg_send_message *message, uint64_t done)
+static ssize_t send_part(struct vg_sender *sender, const struct vg_update *update, uint64_t done)
 {
-    const uint64_t head = sizeof(message->header);
     pthread_mutex_unlock(&sender->lock);
-    ssize_t sent = done < head ? send_bytes(sender, message->header + done, head - done, MSG_MORE)
-                               : send_pixels(sender, message, done - head);
+    ssize_t sent = done < update->size ? send_bytes(sender, update->data + done, update->size - done,
+                                                    update->named > 0 ? MSG_MORE : 0)
+                                       : send_named(sender, update, done - update->size);
     int error = errno;
     pthread_mutex_lock(&sender->lock);
     errno = error;
@@ -175,16 +174,16 @@ static ssize_t send_part(struct vg_sender *sender, const vg_send_message *messag
     return sent;
 }
 
-static void send_message(struct vg_sender *sender, const vg_send_message *message)
+static void send_update(struct vg_sender *sender, const struct vg_update *update)
 {
     uint64_t done = 0;
-    while (done < sizeof(message->header) + message->size && sender->error == 0) {
-        ssize_t sent = send_part(sender, message, done);
+    while (done < update->size + update->named && sender->error == 0) {
+        ssize_t sent = send_part(sender, update, done);
         if (sent > 0) {
             done += (uint64_t)sent;
         } else if (sent == 0 && (sender->cancelled || sender->stopping)) {
             if (done > 0)
-                keep_rest(sender, message, done);
+                keep_rest(sender, update, done);
             return;
         } else if (sent == 0) {
             wait_for(sender, true);
@@ -199,6 +198,22 @@ static void end_job(struct vg_sender *sender)
     tell(sender);
 }
 
+/* The next message of the job, or its end. */
+static void go_on(struct vg_sender *sender)
+{
+    struct vg_update update;
+    pthread_mutex_unlock(&sender->lock);
+    bool more = vg_picture_next(&sender->picture, sender->buffer, sender->message_size, &update);
+    pthread_mutex_lock(&sender->lock);
+    if (!more) {
+        end_job(sender);
+        return;
+    }
+    if (update.named > 0)
+        sender->by_reference = true;
+    send_update(sender, &update);
+}
+
 /* A step of what there is to do. */
 static void work(struct vg_sender *sender)
 {
@@ -206,7 +221,7 @@ static void work(struct vg_sender *sender)
         sender->posted.size = 0; /* nobody will read it */
         tell(sender);
     }
-    if (sender->has_job && (sender->error != 0 || sender->cancelled || sender->next == sender->count))
+    if (sender->has_job && (sender->error != 0 || sender->cancelled))
         end_job(sender);
     else if (sender->posted.size > 0)
         send_posted(sender);
@@ -215,7 +230,7 @@ static void work(struct vg_sender *sender)
     else if (!has_room(sender))
         wait_for(sender, true);
     else
-        send_message(sender, &sender->messages[sender->next++]);
+        go_on(sender);
 }
 
 static void *sender_main(void *arg)
@@ -253,22 +268,24 @@ static void discard(struct vg_sender *sender)
     if (sender->news_fd >= 0)
         close(sender->news_fd);
     free(sender->posted.data);
-    free(sender->messages);
+    free(sender->buffer);
     free(sender);
 }
 
-vg_sender *vg_sender_new(int socket, uint64_t queue_limit)
+vg_sender *vg_sender_new(int socket, uint64_t queue_limit, uint64_t message_size)
 {
     struct vg_sender *sender = calloc(1, sizeof(*sender));
     if (sender == NULL)
         return NULL;
     sender->socket = socket;
     sender->queue_limit = queue_limit;
+    sender->message_size = message_size;
+    sender->buffer = malloc(VG_UPDATE_BUFFER);
     sender->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sender->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&sender->lock, NULL);
     pthread_cond_init(&sender->changed, NULL);
-    if (sender->wake_fd >= 0 && sender->news_fd >= 0 && start_thread(sender) == 0)
+    if (sender->buffer != NULL && sender->wake_fd >= 0 && sender->news_fd >= 0 && start_thread(sender) == 0)
         return sender;
     discard(sender);
     return NULL;
@@ -300,32 +317,37 @@ void vg_sender_status(vg_sender *sender, vg_sender_state *out)
         .sent = sender->sent,
         .posted = sender->posted.size,
         .has_job = sender->has_job,
+        .by_reference = sender->by_reference,
         .error = sender->error,
     };
     pthread_mutex_unlock(&sender->lock);
 }
 
-int vg_sender_begin(vg_sender *sender, int file, const vg_send_message *messages, uint32_t count)
+/* The picture is nobody else's between two jobs. */
+static int64_t take_job(struct vg_sender *sender, const struct vg_picture *picture, int64_t pixels)
 {
-    vg_send_message *copy = malloc(count * sizeof(*copy));
-    if (copy == NULL)
-        return -ENOMEM;
-    memcpy(copy, messages, count * sizeof(*copy));
+    if (sender->error != 0)
+        return -sender->error;
+    if (sender->has_job)
+        return -EBUSY;
+    sender->picture = *picture;
+    sender->by_reference = false;
+    sender->has_job = true;
+    eventfd_write(sender->wake_fd, 1);
+    return pixels;
+}
+
+int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage)
+{
+    VG_ENTER(dev);
+    struct vg_picture picture;
+    int64_t pixels = vg_picture_of(dev, image, place, damage, &picture);
+    if (pixels <= 0)
+        return pixels;
     pthread_mutex_lock(&sender->lock);
-    int rc = sender->has_job ? -EBUSY : -sender->error;
-    if (rc == 0) {
-        free(sender->messages);
-        sender->messages = copy;
-        sender->file = file;
-        sender->count = count;
-        sender->next = 0;
-        sender->has_job = true;
-        eventfd_write(sender->wake_fd, 1);
-    } else {
-        free(copy);
-    }
+    pixels = take_job(sender, &picture, pixels);
     pthread_mutex_unlock(&sender->lock);
-    return rc;
+    return pixels;
 }
 
 int vg_sender_post(vg_sender *sender, const void *data, uint64_t size)

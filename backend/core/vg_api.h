@@ -230,33 +230,36 @@ int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max);
 int vg_image_read_xrgb(vg_device *dev, uint64_t image, uint32_t x, uint32_t y, uint32_t width, uint32_t height,
                        void *dst, uint64_t dst_stride);
 
-/* ---- sending pictures: a thread for a stream socket that the caller keeps, and sends to as long as nothing runs here ---- */
+/* ---- sending pictures: a thread, for a socket that the caller keeps and uses while nothing runs here ---------------- */
 
 typedef struct vg_sender vg_sender;
-/* A message: a header, and so many bytes of a file from offset on. */
+/* A scanout as the VMM knows it, and where it is in the image. */
 typedef struct {
-    uint8_t header[32];
-    uint64_t offset, size;
-} vg_send_message;
+    uint32_t scanout, x, y, width, height;
+} vg_place;
 typedef struct {
     uint64_t sent;            /* bytes that the socket has taken from here */
     uint64_t posted;          /* bytes that wait */
     int has_job;
+    int by_reference;         /* the last job: the socket may still refer to its image */
     int error;                /* an errno: the socket is of no use any more; 0 */
 } vg_sender_state;
-/* A message is begun when at most queue_limit bytes wait in the socket. NULL: no thread or no memory. */
-vg_sender *vg_sender_new(int socket, uint64_t queue_limit);
+/* socket: a stream socket of the vhost-user-gpu protocol. A message is begun when at most queue_limit bytes wait in it, and
+   refers to at most message_size bytes (or one row) of an image. NULL: no thread or no memory. */
+vg_sender *vg_sender_new(int socket, uint64_t queue_limit, uint64_t message_size);
 /* Ends it, in the middle of whatever it does. */
 void vg_sender_free(vg_sender *sender);
 /* An eventfd that says when a job is done, and when what was posted is gone. */
 int vg_sender_news_fd(const vg_sender *sender);
 /* How things are; takes the news. */
 void vg_sender_status(vg_sender *sender, vg_sender_state *out);
-/* Begins a job, which reads from file until it is done. -EBUSY (there is one), -ENOMEM, or the sender's error. */
-int vg_sender_begin(vg_sender *sender, int file, const vg_send_message *messages, uint32_t count);
+/* Begins a job: sends the damage (relative to the place) of an image that the caller holds until it is done, or, by
+   reference, until it was read. Returns how many pixels that are (0: no job), -EBUSY (there is one), -ENOENT, -EINVAL (no
+   such image or place in it), -ENOMEM, or the sender's error. */
+int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage);
 /* Whole messages, to be sent before the job's next one. -ENOMEM. */
 int vg_sender_post(vg_sender *sender, const void *data, uint64_t size);
-/* Ends a job before its next message; file is not read any more when this returns. */
+/* Ends a job before its next message; the image is not read any more when this returns. */
 void vg_sender_cancel(vg_sender *sender);
 
 /* ---- cursor -------------------------------------------------------------------------------------------------- */

@@ -53,6 +53,8 @@ static inline bool vg_image_busy(const struct vg_image *image)
     return image->holds != 0 || image->shown != 0;
 }
 
+/* NULL: there is none. */
+struct vg_image *vg_image_find(struct vg_device *dev, uint64_t id);
 /* Makes a resource showable: its pixels in an image, and a second image for the write after. 0 or a negative errno. */
 int vg_images_prepare(struct vg_device *dev, struct vg_resource *res);
 /* One more image for the resource, not current. 0 or a negative errno (-ENOSPC: it has all it may have). */

@@ -7,7 +7,7 @@ import pytest
 from backend._core import ffi, lib
 from backend.region import Rect, Region
 from backend.screens import Screens
-from tests.backend.devicekit import B8G8R8A8, OK, RAM_GPA, Device
+from tests.backend.devicekit import OK, RAM_GPA, Device
 
 
 @dataclass
@@ -122,29 +122,6 @@ def test_more_images_than_one_batch(device: Device, screens: Screens, sink: Reco
         assert device.unref(id_) == OK
     screens.publish()
     assert len(sink.gone) == len(set(sink.gone)) >= 100
-
-
-def test_reading_as_xrgb(device: Device, screens: Screens) -> None:
-    assert device.create(2, 4, 2, B8G8R8A8) == OK
-    assert device.attach(2, (RAM_GPA, 32)) == OK
-    device.fill(2, 4, (0, 0, 4, 2), b"\x01\x02\x03\xff")
-    device.set_scanout(0, 2, (0, 0, 4, 2))
-    buffer = bytearray(2 * 2 * 4)
-    screens.read_xrgb(screens.frame(0).image, Rect(1, 0, 2, 2), buffer)
-    assert buffer == b"\x01\x02\x03\x00" * 4
-
-
-@pytest.mark.parametrize("rect", [Rect(0, 0, 65, 1), Rect(0, 31, 1, 2), Rect(2**31, 0, 1, 1)])
-def test_reading_outside_an_image(device: Device, screens: Screens, rect: Rect) -> None:
-    device.set_scanout(0, 1, (0, 0, 64, 32))
-    with pytest.raises(ValueError, match="has no"):
-        screens.read_xrgb(screens.frame(0).image, rect, bytearray(rect.area * 4))
-
-
-def test_reading_into_too_little(device: Device, screens: Screens) -> None:
-    device.set_scanout(0, 1, (0, 0, 64, 32))
-    with pytest.raises(ValueError, match="too small"):
-        screens.read_xrgb(screens.frame(0).image, Rect(0, 0, 2, 2), bytearray(15))
 
 
 def test_cursors(device: Device, screens: Screens, sink: Recorder) -> None:

@@ -1,86 +1,147 @@
-"""The thread that sends images: order, wholeness and ends, against a peer that reads when it is told to."""
+"""The thread that sends pictures: which bytes, in what order, and how jobs end."""
 
 import os
-import select
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from backend.sender import HEADER_SIZE, Message, Sender
+from backend.region import Rect
+from tests.backend.senderkit import HEIGHT, MESSAGE_SIZE, WHOLE, WIDTH, SenderKit, places, without_x
 
-SIZE = 300_000
-LIMIT = 100_000
+MESSAGE = 32 + MESSAGE_SIZE
+"""Bytes of each message of a whole picture."""
+COPIED = 128 * 1024
 
-
-class Kit:
-    """A sender, its peer, and a file."""
-
-    def __init__(self) -> None:
-        self.ours, self.peer = socket.socketpair()
-        self.ours.setblocking(False)
-        self.peer.settimeout(10)
-        self.fd = os.memfd_create("image")
-        os.write(self.fd, os.urandom(SIZE))
-        self.sender = Sender(self.ours.fileno(), LIMIT)
-
-    def message(self, number: int, offset: int = 0, size: int = SIZE) -> Message:
-        return Message(bytes([number]) * HEADER_SIZE, offset, size)
-
-    def bytes_of(self, message: Message) -> bytes:
-        return message.header + os.pread(self.fd, message.size, message.offset)
-
-    def read(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            data += self.peer.recv(size - len(data))
-        return data
-
-    def wait_idle(self) -> None:
-        self.sender.refresh()
-        while self.sender.busy:
-            assert select.select([self.sender], [], [], 10)[0]
-            self.sender.refresh()
-
-    def close(self) -> None:
-        self.sender.close()
-        self.ours.close()
-        self.peer.close()
-        os.close(self.fd)
+Make = Callable[..., SenderKit]
 
 
 @pytest.fixture
-def kit() -> Iterator[Kit]:
-    made = Kit()
-    yield made
-    made.close()
+def make() -> Iterator[Make]:
+    made: list[SenderKit] = []
+
+    def new(*args: object) -> SenderKit:
+        made.append(SenderKit(*args))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield new
+    for kit in made:
+        kit.close()
 
 
-def test_messages_in_order_and_whole(kit: Kit) -> None:
-    messages = [kit.message(1, 0, 1), kit.message(2), kit.message(3, 1000, 5000), kit.message(4, SIZE - 1, 1)]
-    kit.sender.begin(kit.fd, messages)
-    wanted = b"".join(map(kit.bytes_of, messages))
-    assert kit.read(len(wanted)) == wanted
+@pytest.fixture
+def kit(make: Make) -> SenderKit:
+    return make()
+
+
+# ---- pictures
+
+
+def test_whole_rows_go_by_reference(kit: SenderKit) -> None:
+    assert kit.begin() == WIDTH * HEIGHT
+    messages = kit.updates(WIDTH * HEIGHT)
+    assert places(messages) == [Rect(0, y, WIDTH, 128) for y in range(0, HEIGHT, 128)]
+    assert b"".join(bytes(m.pixels) for m in messages) == kit.noise
     kit.wait_idle()
-    assert kit.sender.sent == len(wanted)
+    assert kit.sender.by_reference
+    assert kit.sender.sent == 4 * MESSAGE
 
 
-def test_job_after_job(kit: Kit) -> None:
-    for number in range(1, 50):
-        message = kit.message(number, number, 2000)
-        kit.sender.begin(kit.fd, [message])
-        wanted = kit.bytes_of(message)
-        assert kit.read(len(wanted)) == wanted
+def test_parts_of_rows_are_copied(kit: SenderKit) -> None:
+    rect = Rect(100, 50, 64, 64)
+    assert kit.begin(rect) == rect.area
+    (message,) = kit.updates(rect.area)
+    assert places([message]) == [rect]
+    assert message.pixels == without_x(kit.rows(rect))
+    kit.wait_idle()
+    assert not kit.sender.by_reference
+
+
+def test_other_formats_are_converted(make: Make) -> None:
+    kit = make(67)  # R8G8B8A8
+    kit.begin()
+    first = kit.updates(WIDTH * HEIGHT)[0]
+    red, green, blue = kit.noise[0:3]
+    assert bytes(first.pixels[0:4]) == bytes((blue, green, red, 0))
+    kit.wait_idle()
+    assert not kit.sender.by_reference
+
+
+def test_many_small_rectangles(kit: SenderKit) -> None:
+    rects = [Rect(80 * i, 90 * j, 32, 32) for i in range(6) for j in range(5)]
+    kit.begin(*rects)
+    messages = kit.updates(len(rects) * 32 * 32)
+    assert sorted(places(messages)) == sorted(rects)
+    for message in messages:
+        assert message.pixels == without_x(kit.rows(Rect(message.x, message.y, 32, 32)))
+
+
+def test_what_is_too_large_for_one_message_is_cut_between_rows(kit: SenderKit) -> None:
+    rect = Rect(1, 0, 500, HEIGHT)
+    kit.begin(rect)
+    messages = kit.updates(rect.area)
+    assert all(m.width == 500 and len(m.pixels) <= COPIED for m in messages)
+    assert b"".join(bytes(m.pixels) for m in messages) == without_x(kit.rows(rect))
+
+
+def test_both_ways_in_one_job(kit: SenderKit) -> None:
+    rects = [Rect(0, 0, 8, 8), Rect(0, 100, WIDTH, 16), Rect(8, 300, 8, 8)]
+    kit.begin(*rects)
+    assert sorted(places(kit.updates(sum(rect.area for rect in rects)))) == sorted(rects)
+    kit.wait_idle()
+    assert kit.sender.by_reference
+
+
+def test_a_scanout_in_the_middle_of_its_image(make: Make) -> None:
+    """The message's place is the scanout's, the pixels' the image's."""
+    kit = make(2, Rect(128, 64, 200, 100))
+    kit.begin(Rect(10, 20, 30, 40))
+    (message,) = kit.updates(30 * 40)
+    assert places([message]) == [Rect(10, 20, 30, 40)]
+    assert message.pixels == without_x(kit.rows(Rect(138, 84, 30, 40)))
+
+
+def test_whole_rows_below_the_top_of_the_image(make: Make) -> None:
+    kit = make(2, Rect(0, 64, WIDTH, 100))
+    kit.begin(Rect(0, 20, WIDTH, 40))
+    (message,) = kit.updates(WIDTH * 40)
+    assert message.pixels == kit.rows(Rect(0, 84, WIDTH, 40))
+
+
+def test_the_vmm_may_know_a_smaller_scanout(kit: SenderKit) -> None:
+    rects = [Rect(0, 0, 20, 20), Rect(90, 90, 100, 100), Rect(200, 200, 5, 5)]
+    assert kit.begin(*rects, size=(100, 95)) == 400 + 50
+    assert sorted(places(kit.updates(450))) == [Rect(0, 0, 20, 20), Rect(90, 90, 10, 5)]
+
+
+def test_no_damage_inside_is_no_job(kit: SenderKit) -> None:
+    assert kit.begin(Rect(200, 200, 5, 5), size=(100, 100)) == 0
+    assert not kit.sender.busy
+
+
+@pytest.mark.parametrize("size", [(WIDTH + 1, 1), (1, HEIGHT + 1), (2**32 - 1, 2**32 - 1)])
+def test_a_place_outside_the_image_is_refused(kit: SenderKit, size: tuple[int, int]) -> None:
+    with pytest.raises(OSError, match="Invalid"):
+        kit.begin(size=size)
+
+
+# ---- jobs and posts
+
+
+def test_job_after_job(kit: SenderKit) -> None:
+    for number in range(50):
+        rect = Rect(number, number, number + 1, 7)
+        kit.begin(rect)
+        assert places(kit.updates(rect.area)) == [rect]
         kit.wait_idle()
 
 
-def test_one_job_at_a_time(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(1)] * 9)
+def test_one_job_at_a_time(kit: SenderKit) -> None:
+    kit.begin()
     with pytest.raises(OSError, match="busy"):
-        kit.sender.begin(kit.fd, [kit.message(2)])
+        kit.begin()
 
 
-def test_posts_without_a_job(kit: Kit) -> None:
+def test_posts_without_a_job(kit: SenderKit) -> None:
     kit.sender.post(b"one")
     kit.sender.post(b"two")
     assert kit.read(6) == b"onetwo"
@@ -88,21 +149,21 @@ def test_posts_without_a_job(kit: Kit) -> None:
     assert kit.sender.sent == 6
 
 
-def test_posts_come_between_messages(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(1)] * 9)
-    word = b"\x77" * HEADER_SIZE
+def test_posts_come_between_messages(kit: SenderKit) -> None:
+    kit.begin()
+    word = b"\x77" * 32
     kit.sender.post(word)
     heads = []
-    for _ in range(10):
-        heads.append(kit.read(HEADER_SIZE))
+    for _ in range(5):
+        heads.append(kit.read(32))
         if heads[-1] != word:
-            assert kit.read(SIZE) == os.pread(kit.fd, SIZE, 0)
+            kit.read(MESSAGE_SIZE)
     kit.wait_idle()
-    assert sorted(heads) == [b"\1" * HEADER_SIZE] * 9 + [word]
+    assert heads.count(word) == 1
     assert heads[-1] != word
 
 
-def test_large_posts_to_a_peer_that_reads_slowly(kit: Kit) -> None:
+def test_large_posts_to_a_peer_that_reads_slowly(kit: SenderKit) -> None:
     data = os.urandom(3_000_000)
     kit.sender.post(data)
     assert kit.read(1000) == data[:1000]
@@ -112,57 +173,60 @@ def test_large_posts_to_a_peer_that_reads_slowly(kit: Kit) -> None:
     kit.wait_idle()
 
 
-def test_cancelling_leaves_no_message_cut(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(n) for n in range(1, 10)])
-    kit.peer.recv(1, socket.MSG_PEEK)
+# ---- ends
+
+
+def test_cancelling_leaves_no_message_cut(kit: SenderKit) -> None:
+    kit.begin()
+    kit.peer.setblocking(True)
+    while not kit.sender.sent:
+        kit.sender.refresh()
     kit.sender.cancel()
     assert not kit.sender.has_job
-    os.ftruncate(kit.fd, 0)
     kit.sender.post(b"end")
     got = b""
     while not got.endswith(b"end"):
         got += kit.peer.recv(1 << 20)
-    assert (len(got) - 3) % (HEADER_SIZE + SIZE) == 0
+    assert (len(got) - 3) % MESSAGE == 0
+    assert got[32:MESSAGE] == kit.noise[:MESSAGE_SIZE]
     kit.wait_idle()
 
 
-def test_cancelling_what_has_not_begun_or_is_over(kit: Kit) -> None:
+def test_cancelling_what_has_not_begun_or_is_over(kit: SenderKit) -> None:
     kit.sender.cancel()
-    kit.sender.begin(kit.fd, [kit.message(1, 0, 10)])
+    kit.begin(Rect(0, 0, 1, 1))
     kit.wait_idle()
     kit.sender.cancel()
     assert not kit.sender.busy
 
 
-def test_an_empty_job_is_done_at_once(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [])
-    kit.wait_idle()
-    assert kit.sender.sent == 0
-
-
-def test_a_file_that_is_too_short_is_an_error(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(1, SIZE - 10, 20)])
-    with pytest.raises(OSError, match="No data"):
-        kit.wait_idle()
-
-
-def test_a_peer_that_leaves_ends_job_and_posts(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(1)] * 9)
+def test_a_peer_that_leaves_ends_job_and_posts(kit: SenderKit) -> None:
+    kit.begin()
     kit.peer.close()
     with pytest.raises(OSError, match=r"pipe|reset"):
         kit.wait_idle()
     assert not kit.sender.has_job
     with pytest.raises(OSError, match=r"pipe|reset"):
-        kit.sender.begin(kit.fd, [kit.message(1)])
+        kit.begin()
     kit.sender.cancel()
 
 
-def test_it_ends_in_the_middle_of_a_job(kit: Kit) -> None:
-    kit.sender.begin(kit.fd, [kit.message(1)] * 9)
+def test_it_ends_in_the_middle_of_a_job(make: Make) -> None:
+    kit = make()
+    kit.begin()
     kit.sender.post(bytes(1000))
     kit.sender.close()
-    sent = b""
     kit.ours.close()
-    while more := kit.peer.recv(1 << 20):
-        sent += more
-    assert len(sent) < 9 * (HEADER_SIZE + SIZE)
+    while kit.peer.recv(1 << 20):  # to the end, which comes
+        pass
+
+
+def test_an_image_outlives_its_resource_while_it_is_sent(kit: SenderKit) -> None:
+    kit.screens.hold(kit.frame.image)
+    image = kit.frame.image
+    kit.begin()
+    assert kit.device.unref(1) == 0x1100
+    assert b"".join(bytes(m.pixels) for m in kit.updates(WHOLE.area)) == kit.noise
+    kit.wait_idle()
+    kit.screens.release(image)
+    assert image in kit.device.retired()

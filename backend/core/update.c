@@ -1,0 +1,145 @@
+/*
+ * A picture as messages of the vhost-user-gpu protocol: VHOST_USER_GPU_UPDATE (docs/interop/vhost-user-gpu of QEMU),
+ * each with some rows of a rectangle behind its header. Rows that follow each other in the image, in the socket's
+ * format, are named and left where they are; others are copied.
+ */
+#include <errno.h>
+#include <linux/virtio_gpu.h>
+#include <string.h>
+
+#include "vg_internal.h"
+
+#define UPDATE 8u /* VHOST_USER_GPU_UPDATE */
+
+/* In the host's byte order, as the VMM reads it. */
+struct header {
+    uint32_t request, flags, size;
+    uint32_t scanout, x, y, width, height;
+};
+
+_Static_assert(sizeof(struct header) == VG_UPDATE_HEADER, "as on the wire");
+
+static uint64_t row_bytes(vg_rect rect)
+{
+    return (uint64_t)rect.width * VG_PIXEL_BYTES;
+}
+
+static void put_header(uint8_t *out, uint32_t scanout, vg_rect rect)
+{
+    const struct header header = {
+        .request = UPDATE,
+        .size = (uint32_t)(sizeof(header) - 3 * sizeof(uint32_t) + row_bytes(rect) * rect.height),
+        .scanout = scanout,
+        .x = rect.x,
+        .y = rect.y,
+        .width = rect.width,
+        .height = rect.height,
+    };
+    memcpy(out, &header, sizeof(header));
+}
+
+/* x8r8g8b8: nobody looks at X. */
+static bool is_direct(const struct vg_picture *picture, vg_rect rect)
+{
+    return row_bytes(rect) == picture->stride &&
+           (picture->format == VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM || picture->format == VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM);
+}
+
+/* As many rows of the next rectangle as make so many bytes, at least one. */
+static vg_rect take(struct vg_picture *picture, uint64_t most)
+{
+    vg_rect *left = &picture->damage.rects[picture->next], taken = *left;
+    uint64_t rows = most / row_bytes(taken);
+    if (rows == 0)
+        rows = 1;
+    if (rows < taken.height)
+        taken.height = (uint32_t)rows;
+    left->y += taken.height;
+    left->height -= taken.height;
+    if (left->height == 0)
+        picture->next++;
+    return taken;
+}
+
+static uint64_t offset_of(const struct vg_picture *picture, vg_rect rect)
+{
+    return (uint64_t)(picture->y + rect.y) * picture->stride + (uint64_t)(picture->x + rect.x) * VG_PIXEL_BYTES;
+}
+
+static uint8_t *copy_rows(const struct vg_picture *picture, vg_rect rect, uint8_t *out)
+{
+    const uint8_t *src = picture->map + offset_of(picture, rect);
+    for (uint32_t row = 0; row < rect.height; row++, src += picture->stride, out += row_bytes(rect))
+        vg_convert_xrgb(out, src, rect.width, picture->format);
+    return out;
+}
+
+/* Several small rectangles make one message: each costs the VMM a wake-up otherwise. */
+static void copy_rects(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
+{
+    uint8_t *at = buffer;
+    while (picture->next < picture->damage.count) {
+        vg_rect rect = picture->damage.rects[picture->next];
+        uint64_t used = (uint64_t)(at - buffer) + VG_UPDATE_HEADER;
+        if (is_direct(picture, rect) || (at != buffer && used + row_bytes(rect) > VG_UPDATE_BUFFER))
+            break;
+        rect = take(picture, VG_UPDATE_BUFFER - used);
+        put_header(at, picture->scanout, rect);
+        at = copy_rows(picture, rect, at + VG_UPDATE_HEADER);
+    }
+    *out = (struct vg_update){.data = buffer, .size = (uint64_t)(at - buffer)};
+}
+
+static void name_rows(struct vg_picture *picture, uint8_t *buffer, uint64_t most, struct vg_update *out)
+{
+    vg_rect rect = take(picture, most);
+    put_header(buffer, picture->scanout, rect);
+    *out = (struct vg_update){
+        .data = buffer,
+        .size = VG_UPDATE_HEADER,
+        .offset = offset_of(picture, rect),
+        .named = row_bytes(rect) * rect.height,
+    };
+}
+
+bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, uint64_t most_named, struct vg_update *out)
+{
+    if (picture->next == picture->damage.count)
+        return false;
+    if (is_direct(picture, picture->damage.rects[picture->next]))
+        name_rows(picture, buffer, most_named, out);
+    else
+        copy_rects(picture, buffer, out);
+    return true;
+}
+
+int64_t vg_picture_of(struct vg_device *dev, uint64_t id, const vg_place *place, const vg_region *damage,
+                      struct vg_picture *out)
+{
+    const vg_rect all = {0, 0, place->width, place->height};
+    const struct vg_image *image = vg_image_find(dev, id);
+    int64_t pixels = 0;
+    if (image == NULL)
+        return -ENOENT;
+    if (!vg_rect_fits((vg_rect){place->x, place->y, place->width, place->height}, image->width, image->height))
+        return -EINVAL;
+    if (row_bytes(all) > VG_UPDATE_BUFFER - VG_UPDATE_HEADER)
+        return -EINVAL;
+    *out = (struct vg_picture){
+        .file = image->fd,
+        .map = image->map,
+        .stride = image->stride,
+        .format = image->format,
+        .scanout = place->scanout,
+        .x = place->x,
+        .y = place->y,
+    };
+    for (uint32_t i = 0; i < damage->count; i++) {
+        vg_rect rect = vg_rect_intersect(damage->rects[i], all);
+        if (vg_rect_empty(rect))
+            continue;
+        out->damage.rects[out->damage.count++] = rect;
+        pixels += (int64_t)rect.width * rect.height;
+    }
+    return pixels;
+}

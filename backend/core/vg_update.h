@@ -1,0 +1,41 @@
+/*
+ * Pictures as messages for the VMM's display (update.c).
+ */
+#ifndef VG_UPDATE_H
+#define VG_UPDATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vg_api.h"
+
+struct vg_device;
+
+#define VG_UPDATE_HEADER 32u
+#define VG_UPDATE_BUFFER (128u * 1024u) /* the most that is copied into one message, or several short ones */
+
+/* What is to be sent of an image. It is somebody's to hold it until all is sent, and has been read. */
+struct vg_picture {
+    int file;
+    const uint8_t *map;
+    uint32_t stride, format;
+    uint32_t scanout, x, y; /* of the scanout in the image */
+    vg_region damage;       /* of the scanout; what is left of it from next on */
+    uint32_t next;
+};
+
+/* Bytes, and after them so many of the picture's file that are named only. */
+struct vg_update {
+    const uint8_t *data;
+    uint64_t size;
+    uint64_t offset, named;
+};
+
+/* The next one, made in buffer (VG_UPDATE_BUFFER bytes); at most most_named bytes (or one row) are named. False: all are
+   made. */
+bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, uint64_t most_named, struct vg_update *out);
+/* The part of damage inside the place. Returns how many pixels that are; -ENOENT, -EINVAL: no such image, or place. */
+int64_t vg_picture_of(struct vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage,
+                      struct vg_picture *out);
+
+#endif
