@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import uvloop
 
 from backend._core import lib
-from backend.device import CONTROL_QUEUE, Device
+from backend.device import CONTROL_QUEUE, CURSOR_QUEUE, Device
 from protocol.errors import ConfigError, PeerError
 from vhost_gpu import log
 from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
 from vhost_gpu.describe import describe
 from vhost_gpu.displays import ALL_SCANOUTS, Displays
 from vhost_gpu.pacer import Pacer
+from vhost_gpu.nudge import Nudge
 from vhost_gpu.queue_pump import QueuePump
 from vhost_gpu.vhost_user_handler import Pump, VhostUserHandler
 from vhost_gpu.vhost_user_socket import VhostUserSocket
@@ -62,6 +63,7 @@ class Session:
         self.device.set_polling(config.poll_us)
         self._trace = self._start_trace()
         self._news = Pacer(self._loop, self._publish)
+        self._nudge = Nudge(self._loop)
         self._render_pump = self._start_renderer() if config.virgl else None
         self.handler = VhostUserHandler(self.device, tuple(self._pumps()), self)
         self._display: VmmDisplay | None = None
@@ -85,7 +87,8 @@ class Session:
             if queue.index == CONTROL_QUEUE and self._render_pump is not None:
                 yield self._render_pump
             else:
-                yield QueuePump(self._loop, self.device, queue, self._served)
+                cursor = queue.index == CURSOR_QUEUE and self._render_pump is not None
+                yield QueuePump(self._loop, self.device, queue, self._served_cursor if cursor else self._served)
 
     def close(self) -> None:
         """Ends everything; the queues stop before anything else goes."""
@@ -98,6 +101,7 @@ class Session:
         if self._display is not None:
             self._display.close()
         self._news.close()
+        self._nudge.cancel()
         if self._trace is not None:
             self._trace.close()
         for timer in (self._relieving, self._describing):
@@ -130,6 +134,11 @@ class Session:
         """A turn of a queue has ended: the loop's sign of life, too."""
         self._news.note_commands(took_ns)
         self.publish()
+
+    def _served_cursor(self, took_ns: int) -> None:
+        """The same for the cursor's, beside a renderer."""
+        self._served(took_ns)
+        self._nudge.soon()
 
     # ---- SessionHooks
 
