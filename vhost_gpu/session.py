@@ -23,8 +23,8 @@ from vhost_gpu import log
 from vhost_gpu.control import ControlChannel, SessionConfig, close_fds, decode_hello
 from vhost_gpu.describe import describe
 from vhost_gpu.displays import ALL_SCANOUTS, Displays
-from vhost_gpu.pacer import Pacer
 from vhost_gpu.nudge import Nudge
+from vhost_gpu.pacer import Pacer
 from vhost_gpu.queue_pump import QueuePump
 from vhost_gpu.vhost_user_handler import Pump, VhostUserHandler
 from vhost_gpu.vhost_user_socket import VhostUserSocket
