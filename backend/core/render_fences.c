@@ -9,6 +9,9 @@
  */
 #include "vg_internal.h"
 
+#define SLOW_FRAME_NS 16000000u
+#define MANY_SLOW 3u
+
 void vg_fences_init(struct vg_render *render)
 {
     for (uint32_t i = 0; i < VG_MAX_QUEUE_SIZE; i++) {
@@ -106,6 +109,7 @@ bool vg_fence_hold(struct vg_device *dev, const struct virtio_gpu_ctrl_hdr *hdr,
     render->free_fences = fence->next;
     *fence = (struct vg_fence){
         .seq = seq,
+        .asked_ns = vg_now_ns(),
         .epoch = dev->queues[VG_QUEUE_CONTROL].epoch,
         .popped = *popped,
         .written = written,
@@ -116,6 +120,19 @@ bool vg_fence_hold(struct vg_device *dev, const struct virtio_gpu_ctrl_hdr *hdr,
 }
 
 /* ---- giving back ---- */
+
+/* Frames that take longer than a screen shows one keep all CPUs busy where there is no GPU: the loop, the guest and the
+   VMM's threads come first then, or a cursor would wait for the scheduler's next tick. Fast frames leave gaps enough. */
+static void note_done(struct vg_render *render, const struct vg_fence *fence)
+{
+    uint64_t now = vg_now_ns(), began = fence->asked_ns > render->last_done_ns ? fence->asked_ns : render->last_done_ns;
+    render->slow_fences = now - began > SLOW_FRAME_NS ? render->slow_fences + 1 : 0;
+    render->last_done_ns = now;
+    if (render->slow_fences < MANY_SLOW || render->gave_way)
+        return;
+    vg_render_give_way();
+    render->gave_way = true;
+}
 
 /* A queue that was stopped meanwhile has forgotten the chain. */
 static void give_back(struct vg_render *render, struct vg_fence *fence)
@@ -135,6 +152,7 @@ static void give_back_until(struct vg_render *render, struct vg_timeline *timeli
     while (timeline->first != NULL && timeline->first->seq <= seq) {
         struct vg_fence *fence = timeline->first;
         timeline->first = fence->next;
+        note_done(render, fence);
         give_back(render, fence);
     }
 }

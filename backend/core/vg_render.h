@@ -44,6 +44,7 @@ struct vg_resource;
 struct vg_fence {
     struct vg_fence *next; /* of the same timeline, or of the free ones */
     uint64_t seq;
+    uint64_t asked_ns;
     uint64_t epoch; /* of the control queue */
     struct vg_popped popped;
     uint32_t written;
@@ -139,6 +140,9 @@ struct vg_render {
     bool unfenced_work;      /* submitted since the last fence of the global timeline */
     uint32_t pending;        /* fences */
     uint64_t nap_ns;         /* between two calls of poll, without a poll_fd */
+    uint64_t last_done_ns;   /* when the last fence was */
+    uint32_t slow_fences;    /* in a row */
+    bool gave_way;
     struct vg_timeline global;
     struct vg_timeline *busy;
     struct vg_fence *free_fences;
@@ -282,5 +286,7 @@ void vg_render_free(struct vg_device *dev);
 
 /* The calling thread, which does little each time, gets its turn sooner, where the kernel can do that. */
 void vg_short_slices(void);
+/* The renderer's threads leave the CPUs to others that want them, from now on: there is no way back without privileges. */
+void vg_render_give_way(void);
 
 #endif
