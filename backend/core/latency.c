@@ -10,8 +10,10 @@
 
 #include "vg_internal.h"
 
-#define SLICE_NS 100000u
-#define NORMAL 0u /* SCHED_NORMAL of linux/sched.h */
+#define SHORT_SLICE_NS 100000u
+#define LONG_SLICE_NS 100000000u
+#define NORMAL 0u /* SCHED_NORMAL and SCHED_BATCH of linux/sched.h */
+#define BATCH 3u
 #define GIVES_WAY 4 /* nice: where both want a CPU, two parts in seven of it */
 
 /* struct sched_attr of linux/sched/types.h, which does not go with libc's sched.h: its first version. */
@@ -25,14 +27,26 @@ struct attributes {
 
 /* Linux 6.12 and later give a thread that asks for short slices its turn sooner, of the same share of CPU time; earlier
    ones take the request and do nothing. What cannot be had is no error. */
-void vg_short_slices(void)
+static void set_slices(uint32_t policy, uint64_t ns)
 {
     struct attributes attributes;
 
     if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) < 0 || attributes.policy != NORMAL)
         return;
-    attributes.runtime = SLICE_NS;
+    attributes.policy = policy;
+    attributes.runtime = ns;
     syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
+void vg_short_slices(void)
+{
+    set_slices(NORMAL, SHORT_SLICE_NS);
+}
+
+/* A thread that wakes up does not interrupt others then, and others interrupt it. */
+void vg_long_slices(void)
+{
+    set_slices(BATCH, LONG_SLICE_NS);
 }
 
 /* The loop's is the process's first; those that send pictures are SCHED_BATCH already. */

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,6 +235,7 @@ static void work(struct vg_sender *sender)
 static void *sender_main(void *arg)
 {
     struct vg_sender *sender = arg;
+    vg_long_slices(); /* a picture can wait for a moment */
     pthread_mutex_lock(&sender->lock);
     while (!sender->stopping)
         work(sender);
@@ -245,10 +245,9 @@ static void *sender_main(void *arg)
 
 /* ---- the loop's side ---- */
 
-/* With all signals blocked, which are the loop's. It takes nobody's turn away: a picture can wait for a moment. */
+/* With all signals blocked, which are the loop's. */
 static int start_thread(struct vg_sender *sender)
 {
-    const struct sched_param none = {0};
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -257,7 +256,6 @@ static int start_thread(struct vg_sender *sender)
     if (rc != 0)
         return rc;
     pthread_setname_np(sender->thread, "display");
-    pthread_setschedparam(sender->thread, SCHED_BATCH, &none);
     return 0;
 }
 

@@ -15,6 +15,7 @@
 #include "vg_render.h"   /* struct vg_render: the render thread, contexts, fences (render*.c) */
 #include "vg_trace.h"    /* struct vg_trace: what happens to each command, in a file (trace.c) */
 #include "vg_update.h"   /* struct vg_picture: messages for the VMM's display (update.c, sender.c) */
+#include "vg_latency.h"  /* when threads run (latency.c) */
 #include "vg_scanout.h"  /* struct vg_scanout, struct vg_cursor_state: frames, damage, cursor (scanout.c, cursor.c) */
 
 struct vg_device {

@@ -168,6 +168,8 @@ struct vg_render {
 
 /* ---- render_lock.c ---- */
 void vg_render_lock(struct vg_render *render);
+/* For threads that don't have it, and would rather not wait. */
+bool vg_render_trylock(struct vg_render *render);
 void vg_render_unlock(struct vg_render *render);
 /* Lets go of the lock and takes it again, for threads that wait. */
 void vg_render_yield(struct vg_render *render);
@@ -281,12 +283,5 @@ void vg_render_cursor_jobs(struct vg_render *render);
 void vg_render_request_done(struct vg_device *dev);
 /* After vg_render_stop, and after everything else of the device. */
 void vg_render_free(struct vg_device *dev);
-
-/* ---- latency.c ---- */
-
-/* The calling thread, which does little each time, gets its turn sooner, where the kernel can do that. */
-void vg_short_slices(void);
-/* The renderer's threads leave the CPUs to others that want them, from now on: there is no way back without privileges. */
-void vg_render_give_way(void);
 
 #endif
