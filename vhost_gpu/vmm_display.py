@@ -35,8 +35,6 @@ class _Scanout:
     generation: int = 0
     """Last SCANOUT sent; 0: none."""
     damage: Region = field(default_factory=Region)
-    dirty: bool = True
-    cursor_dirty: bool = True
     cursor_generation: int = 0
     cursor_visible: bool = False
     cursor_position: tuple[int, int] = (0, 0)
@@ -72,6 +70,8 @@ class VmmDisplay:
         self._decoder = dp.ReplyDecoder()
         self._requests = DisplayRequests(loop)
         self._scanouts = [_Scanout() for _ in range(num_scanouts)]
+        self._dirty = set(range(num_scanouts))
+        self._dirty_cursors = set(range(num_scanouts))
         self._queue: list[bytes] = []
         self._writing = False
         self._closed = False
@@ -162,15 +162,16 @@ class VmmDisplay:
         """Adds damage; it goes out when the VMM has read what came before."""
         if scanout < len(self._scanouts):
             state = self._scanouts[scanout]
-            state.dirty = True
             state.damage.update(damage)
+            self._dirty.add(scanout)
             self._rate.note_news()
-            self._pump()
+            if not self._stream.has_picture:  # else its end is the time to look
+                self._pump()
 
     def cursor_changed(self, scanout: int) -> None:
         """Notes a change of picture, position or visibility."""
         if scanout < len(self._scanouts):
-            self._scanouts[scanout].cursor_dirty = True
+            self._dirty_cursors.add(scanout)
             self._pump()
 
     def images_retired(self, images: list[int]) -> None:
@@ -180,9 +181,8 @@ class VmmDisplay:
         """Gives up a frame that the VMM has not read for long; all of it goes out again later."""
         given_up = self._stream.relieve()
         if given_up is not None:
-            state = self._scanouts[given_up]
-            state.damage.set_whole(*self._encoder.size(given_up))
-            state.dirty = True
+            self._scanouts[given_up].damage.set_whole(*self._encoder.size(given_up))
+            self._dirty.add(given_up)
 
     # ---- from the VMM
 
@@ -245,14 +245,13 @@ class VmmDisplay:
         if self._queue:
             self._stream.send([self._queue.pop(0)])
             return True
-        return any(self._send_cursor(i, s) for i, s in enumerate(self._scanouts)) or any(
-            self._begin(i, s) for i, s in enumerate(self._scanouts)
-        )
+        while self._dirty_cursors:
+            if self._send_cursor(self._dirty_cursors.pop()):
+                return True
+        return not self._stream.has_picture and any(map(self._begin, tuple(self._dirty)))
 
-    def _send_cursor(self, index: int, state: _Scanout) -> bool:
-        if not state.cursor_dirty:
-            return False
-        state.cursor_dirty = False
+    def _send_cursor(self, index: int) -> bool:
+        state = self._scanouts[index]
         cursor = self._screens.cursor(index)
         position = (cursor.x, cursor.y)
         if cursor.visible and cursor.generation != state.cursor_generation:
@@ -268,10 +267,9 @@ class VmmDisplay:
         state.cursor_position = position
         return True
 
-    def _begin(self, index: int, state: _Scanout) -> bool:
-        """Takes the scanout's news: a mode change is sent, a frame begun. False: nothing new."""
-        if not state.dirty or self._stream.has_picture:
-            return False
+    def _begin(self, index: int) -> bool:
+        """Takes the scanout's news: a mode change is sent, a frame begun. False: nothing is to be sent now."""
+        state = self._scanouts[index]
         frame = self._screens.frame(index)
         if frame.generation != state.generation:
             self._send_mode(index, state, frame)
@@ -287,7 +285,7 @@ class VmmDisplay:
     def _begin_frame(self, index: int, state: _Scanout, frame: Frame) -> bool:
         if frame.generation != state.generation:
             return True  # the render thread has changed the mode since: this comes first
-        state.dirty = False
+        self._dirty.discard(index)
         pixels = 0
         if frame.resource_id:
             pixels = self._stream.send_picture(index, frame, state.damage, self._encoder.size(index))
