@@ -119,16 +119,8 @@ async def _settled(kit: Running) -> tuple[int, int]:
     return kit.session.device.hostmem_used, open_fds()
 
 
-async def _picture_sent(kit: Running) -> None:
-    """What the display's first picture needs is there."""
-    framebuffer = await shown(kit.gpu, 64, 64, (255, 0, 0))
-    await kit.display.wait_until(pictures((255, 0, 0)))
-    await framebuffer.destroy()
-
-
 async def _no_growth(kit: Running, commands: Sequence[vg.Command]) -> None:
     """Runs the commands over and over, whatever the answers: neither budget nor descriptors grow."""
-    await _picture_sent(kit)
 
     async def once(times: int) -> None:
         for _ in range(times):

@@ -53,7 +53,8 @@ class DisplayStream:
         loop: the session's event loop.
         connection: the socket; the caller's.
         screens: whose images are sent.
-        on_news: called when a picture is out, and when there is room again while one is not; ``refresh`` is due then.
+        on_news: called when a picture is out, when there is room again while one is not, and when one may have been
+            read; ``refresh`` is due then.
     """
 
     def __init__(
@@ -67,8 +68,6 @@ class DisplayStream:
         self._socket = connection
         self._screens = screens
         self._on_news = on_news
-        self._sender: Sender | None = None
-        """From the first picture on."""
         self._picture: _Picture | None = None
         self._rest = b""
         self._sent = 0
@@ -77,17 +76,21 @@ class DisplayStream:
         self._queued = array.array("i", [0])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        self._message_size = max(_COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
+        message_size = max(_COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
         # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads. Where
         # buffers are so small, a message may go in parts.
-        self._room = max(size // 4, size - max(self._message_size, 2 * _COPIED_MESSAGE) - _SLACK)
+        self._room = max(size // 4, size - max(message_size, 2 * _COPIED_MESSAGE) - _SLACK)
+        self._sender = Sender(screens.core, connection.fileno(), self._room, message_size)
+        self._closed = False
+        loop.add_reader(self._sender, on_news)
 
     def close(self) -> None:
         """Gives back what is held, before the socket closes. The queued bytes are nobody's any more."""
-        if self._sender is not None:
-            self._loop.remove_reader(self._sender)
-            self._sender.close()
-            self._sender = None
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._sender)
+        self._sender.close()
         if self._look is not None:
             self._look.cancel()
             self._look = None
@@ -100,7 +103,7 @@ class DisplayStream:
     @property
     def sent(self) -> int:
         """Bytes that the socket has taken, as of ``refresh``."""
-        return self._sent + (self._sender.sent if self._sender is not None else 0)
+        return self._sent + self._sender.sent
 
     def refresh(self) -> bool:
         """Takes note of how far the thread and the VMM are.
@@ -111,8 +114,6 @@ class DisplayStream:
         Raises:
             OSError: the VMM is gone.
         """
-        if self._sender is None:
-            return False
         self._sender.refresh()
         ended = self._picture is not None and not self._sender.has_job
         if ended:
@@ -122,7 +123,7 @@ class DisplayStream:
     @property
     def busy(self) -> bool:
         """Whether the thread sends: ``on_news`` tells of the end, not the socket."""
-        return self._sender is not None and self._sender.busy
+        return self._sender.busy
 
     @property
     def has_picture(self) -> bool:
@@ -132,7 +133,7 @@ class DisplayStream:
     @property
     def has_room(self) -> bool:
         """Whether the largest message would be taken whole. (A copied byte may cost the socket two of its buffer.)"""
-        if self._sender is not None and self._sender.busy:
+        if self._sender.busy:
             return self._sender.posted == 0
         return self._queue_length() <= self._room
 
@@ -153,7 +154,7 @@ class DisplayStream:
         Raises:
             OSError: the VMM is gone.
         """
-        if self._sender is not None and self._sender.busy:
+        if self._sender.busy:
             self._sender.post(b"".join(parts))
             return
         try:
@@ -179,23 +180,17 @@ class DisplayStream:
         Raises:
             OSError: the VMM is gone.
         """
-        sender = self._sender or self._start()
         self._screens.hold(frame.image)
         self._picture = _Picture(scanout, frame.image, self._loop.time())
-        pixels = sender.begin(scanout, frame, damage, size)
+        pixels = self._sender.begin(scanout, frame, damage, size)
         if not pixels:
-            self._end_picture()
+            self._screens.release(frame.image)
+            self._picture = None
         return pixels
-
-    def _start(self) -> Sender:
-        self._sender = Sender(self._screens.core, self._socket.fileno(), self._room, self._message_size)
-        self._loop.add_reader(self._sender, self._on_news)
-        return self._sender
 
     def _end_picture(self) -> None:
         """Gives its image back, at once or when the VMM has read it."""
         assert self._picture is not None
-        assert self._sender is not None
         image, self._picture = self._picture.image, None
         if self._sender.by_reference:
             self._lent.append(_Lent(image, self.sent + self._sender.posted, self._loop.time()))
@@ -211,7 +206,7 @@ class DisplayStream:
         """
         now = self._loop.time()
         scanout = None
-        if self._sender is not None and self._picture is not None and _is_over(self._picture.since, now):
+        if self._picture is not None and _is_over(self._picture.since, now):
             scanout = self._picture.scanout
             self._sender.cancel()
             self._end_picture()
@@ -241,11 +236,9 @@ class DisplayStream:
     def _look_now(self, delay: float) -> None:
         """The kernel does not tell when a queue has run empty. A VMM that reads at all has soon done so."""
         self._look = None
-        released = self._release_read()
+        self._on_news()
         if self._lent and delay < MAX_HOLD_SECONDS:
             self._look_later(delay * 2)
-        if released:
-            self._screens.publish()
 
 
 def _is_over(since: float, now: float) -> bool:

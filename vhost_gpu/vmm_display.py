@@ -72,6 +72,7 @@ class VmmDisplay:
         self._scanouts = [_Scanout() for _ in range(num_scanouts)]
         self._dirty = set(range(num_scanouts))
         self._dirty_cursors = set(range(num_scanouts))
+        self._last = -1
         self._queue: list[bytes] = []
         self._writing = False
         self._closed = False
@@ -183,6 +184,7 @@ class VmmDisplay:
         if given_up is not None:
             self._scanouts[given_up].damage.set_whole(*self._encoder.size(given_up))
             self._dirty.add(given_up)
+            self._pump()  # the end of what was given up is no news any more
 
     # ---- from the VMM
 
@@ -248,7 +250,11 @@ class VmmDisplay:
         while self._dirty_cursors:
             if self._send_cursor(self._dirty_cursors.pop()):
                 return True
-        return not self._stream.has_picture and any(map(self._begin, tuple(self._dirty)))
+        return not self._stream.has_picture and any(map(self._begin, self._in_turn()))
+
+    def _in_turn(self) -> list[int]:
+        """Scanouts with news, those behind the one that was sent last first."""
+        return sorted(self._dirty, key=lambda index: (index - self._last - 1) % len(self._scanouts))
 
     def _send_cursor(self, index: int) -> bool:
         state = self._scanouts[index]
@@ -292,6 +298,7 @@ class VmmDisplay:
         state.damage.clear()
         if not pixels:
             return False
+        self._last = index
         self._rate.begin(pixels * 4)
         return True
 

@@ -165,7 +165,7 @@ void vg_render_stop(vg_device *dev)
     vg_render_unlock(render);
 }
 
-/* A thread that never came back keeps what it may look at. */
+/* A thread that never came back, or came back too late to close the renderer, keeps what may be looked at. */
 void vg_render_free(struct vg_device *dev)
 {
     struct vg_render *render = dev->render;
@@ -180,7 +180,8 @@ void vg_render_free(struct vg_device *dev)
         return;
     }
     pthread_join(render->handle, NULL);
-    render_delete(render);
+    if (render->closed)
+        render_delete(render);
 }
 
 void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms)

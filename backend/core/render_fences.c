@@ -229,19 +229,6 @@ static struct vg_context *context_of(struct vg_render *render, uint32_t ctx_id)
     return NULL;
 }
 
-/* Gives back on the renderer's own thread, which saves the guest the time until ours runs. Not where that would have to
-   wait for the lock, nor behind the back of somebody who has parked ours. */
-static bool collect_here(struct vg_render *render)
-{
-    if (!vg_render_trylock(render))
-        return false;
-    bool may = render->parks == 0 && render->tasks == 0 && !render->lost && !render->stopping;
-    if (may)
-        vg_fences_collect(render);
-    vg_render_unlock(render);
-    return may;
-}
-
 void vg_render_fence_done(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint64_t seq)
 {
     struct vg_render *render = cookie;
@@ -253,6 +240,6 @@ void vg_render_fence_done(void *cookie, uint32_t ctx_id, uint32_t ring_idx, uint
         retire(&context->rings[ring_idx], seq);
     pthread_mutex_unlock(&render->done_lock);
     atomic_store_explicit(&render->any_done, true, memory_order_release);
-    if (!pthread_equal(pthread_self(), render->thread) && !collect_here(render))
+    if (!pthread_equal(pthread_self(), render->thread))
         vg_render_wake(render);
 }

@@ -47,15 +47,6 @@ void vg_render_lock(struct vg_render *render)
     render->depth++;
 }
 
-bool vg_render_trylock(struct vg_render *render)
-{
-    if (atomic_load_explicit(&render->waiting, memory_order_relaxed) != 0 || pthread_mutex_trylock(&render->mutex) != 0)
-        return false;
-    own(render);
-    render->depth = 1;
-    return true;
-}
-
 void vg_render_unlock(struct vg_render *render)
 {
     if (--render->depth == 0)

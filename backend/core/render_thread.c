@@ -261,6 +261,7 @@ static __attribute__((noinline)) void serve_to_the_end(struct vg_render *render)
     vg_fences_finish_all(render);
     vg_render_unlock(render);
     render->ops->close();
+    render->closed = true;
 }
 
 void *vg_render_main(void *arg)

@@ -99,6 +99,8 @@ static void wait_for(struct vg_sender *sender, bool socket_too)
     if (poll(fds, 2, -1) > 0 && fds[0].revents != 0)
         eventfd_read(sender->wake_fd, &count);
     pthread_mutex_lock(&sender->lock);
+    if (fds[1].revents & (POLLERR | POLLHUP))
+        sender->error = EPIPE;
 }
 
 /* ---- the thread: bytes ---- */

@@ -104,6 +104,7 @@ struct vg_render {
     pthread_t handle;        /* the same for who started it */
     enum vg_thread_state state;
     bool stopping, lost, paused;
+    bool closed;             /* the renderer has no thread any more that could call back */
     uint32_t parks;          /* reasons to be parked */
     uint32_t tasks;
     int open_result;
@@ -168,8 +169,6 @@ struct vg_render {
 
 /* ---- render_lock.c ---- */
 void vg_render_lock(struct vg_render *render);
-/* For threads that don't have it, and would rather not wait. */
-bool vg_render_trylock(struct vg_render *render);
 void vg_render_unlock(struct vg_render *render);
 /* Lets go of the lock and takes it again, for threads that wait. */
 void vg_render_yield(struct vg_render *render);

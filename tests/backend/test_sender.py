@@ -1,6 +1,7 @@
 """The thread that sends pictures: which bytes, in what order, and how jobs end."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -209,6 +210,14 @@ def test_a_peer_that_leaves_ends_job_and_posts(kit: SenderKit) -> None:
     with pytest.raises(OSError, match=r"pipe|reset"):
         kit.begin()
     kit.sender.cancel()
+
+
+def test_a_peer_that_will_read_no_more_is_gone(kit: SenderKit) -> None:
+    kit.begin()
+    kit.peer.recv(1, socket.MSG_PEEK)
+    kit.peer.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(OSError, match=r"pipe|reset"):
+        kit.wait_idle()
 
 
 def test_it_ends_in_the_middle_of_a_job(make: Make) -> None:

@@ -265,6 +265,34 @@ async def test_damage_alone_is_sent() -> None:
         assert kit.display.pictures[0].pixel(28, 13)[:3] == pixel(RED)[:3]
 
 
+async def test_a_busy_scanout_leaves_the_other_its_turn() -> None:
+    async with running(display=VmmDisplay(modes=[(640, 480), (640, 480)])) as kit:
+        busy = await shown(kit.gpu, 640, 480, RED)
+        quiet = await shown(kit.gpu, 640, 480, RED, scanout=1)
+        await paint(quiet, GREEN)
+
+        def both(display: VmmDisplay) -> bool:
+            return 1 in display.pictures and display.pictures[1].pixel(0, 0)[:3] == pixel(GREEN)[:3]
+
+        async with asyncio.timeout(20):
+            while not both(kit.display):
+                await paint(busy, BLUE)
+
+
+async def test_a_picture_that_was_given_up_comes_when_the_vmm_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else has any news then."""
+    monkeypatch.setattr("vhost_gpu.display_stream.MAX_HOLD_SECONDS", -1)
+    display = VmmDisplay(behaviour=Behaviour.STUCK)
+    async with running(display=display) as kit:
+        await shown(kit.gpu, 1280, 1024, RED)
+        assert kit.session._display is not None
+        await until(lambda: kit.session._display._stream.has_picture)
+        kit.session._display.relieve()
+        monkeypatch.undo()
+        resume(display)
+        await display.wait_until(pictures(RED))
+
+
 async def test_a_size_that_no_vmm_can_hold_is_clamped() -> None:
     async with running(display=VmmDisplay()) as kit:
         resource = await kit.gpu.create_2d(20000, 4)
