@@ -204,6 +204,18 @@ static void take_wake(struct vg_render *render)
         return; /* somebody woke us in another way */
 }
 
+/* In the renderer, for fences, unless there is something else to do. */
+static void wait_in_renderer(struct vg_render *render, struct pollfd *fds, nfds_t count, uint64_t ns)
+{
+    if (poll(fds, count, 0) == 0) {
+        vg_call_begin(render);
+        render->ops->wait(ns);
+        vg_call_end(render);
+    } else if (fds[0].revents) {
+        take_wake(render);
+    }
+}
+
 /* Descriptors of -1 are passed over by poll(). */
 static void wait_for_work(struct vg_render *render, bool kicks)
 {
@@ -212,12 +224,17 @@ static void wait_for_work(struct vg_render *render, bool kicks)
         {.fd = kicks ? control(render)->kick_fd : -1, .events = POLLIN},
         {.fd = render->pending > 0 ? render->poll_fd : -1, .events = POLLIN},
     };
+    const nfds_t count = sizeof(fds) / sizeof(fds[0]);
     int64_t ns = nap(render, kicks);
     struct timespec timeout = {.tv_sec = 0, .tv_nsec = (long)ns};
+    if (ns > 0 && render->pending > 0 && render->poll_fd < 0 && render->ops->wait != NULL) {
+        wait_in_renderer(render, fds, count, (uint64_t)ns);
+        return;
+    }
     render->state = VG_THREAD_WAITING;
     pthread_cond_broadcast(&render->changed);
     vg_render_unlock(render);
-    ppoll(fds, sizeof(fds) / sizeof(fds[0]), ns < 0 ? NULL : &timeout, NULL);
+    ppoll(fds, count, ns < 0 ? NULL : &timeout, NULL);
     vg_render_lock(render);
     render->state = VG_THREAD_RUNNING;
     if (fds[0].revents)

@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define VG_RENDERER_VERSION 1u
+#define VG_RENDERER_VERSION 2u
 
 /* Capability sets (virtio 1.3, 5.7.6.8; enum of virtio_gpu.h). */
 #define VG_CAPSET_VIRGL 1u
@@ -104,6 +104,9 @@ struct vg_renderer_ops {
        and grows by one with every call of fence, over all timelines, also past a reset. fence_done may be called from
        within. */
     int (*fence)(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq);
+    /* Where there is no poll_fd, while fences are pending: returns when one is done, and told of, or after so many
+       nanoseconds. NULL: the core sleeps instead, and polls. */
+    void (*wait)(uint64_t ns);
 };
 
 #endif

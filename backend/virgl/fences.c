@@ -1,10 +1,14 @@
 /*
  * Fences: virglrenderer's, in the core's numbers.
  *
- * A thread of virglrenderer waits for them and tells of each (THREAD_SYNC, ASYNC_FENCE_CB): nobody polls while a frame
- * renders. But handing a fence to that thread and back takes 15 to 25 us, and most of the work that guests wait for is
- * done by the time they ask. So a fence that none is before is looked at here first, through a GL sync object of our
- * own, and costs 2 us when it is done.
+ * On a GPU a thread of virglrenderer waits for them and tells of each (THREAD_SYNC, ASYNC_FENCE_CB): nobody polls while
+ * a frame renders. But handing a fence to that thread and back takes 15 to 25 us, and most of the work that guests wait
+ * for is done by the time they ask. So a fence that none is before is looked at here first, through a GL sync object of
+ * our own, and costs 2 us when it is done.
+ *
+ * In software there is no such thread: the one that renders waits, for objects of our own behind virglrenderer's, when it
+ * has nothing else to do. With virglrenderer's thread there, Mesa's llvmpipe (22.3) now and then leaves a texture empty that
+ * a second context has just filled.
  *
  * virglrenderer knows one timeline for each context: rings of one context are told apart here. Its thread looks at a
  * fence's context when the fence is done, and crashes when that is gone (0.10.4): so a context is not destroyed, nor the
@@ -28,12 +32,12 @@
 /* Of GL 3.2 (ARB_sync). */
 #define GL_SYNC_GPU_COMMANDS_COMPLETE 0x9117u
 #define GL_SYNC_FLUSH_COMMANDS_BIT 1u
-#define GL_ALREADY_SIGNALED 0x911Au
-#define GL_CONDITION_SATISFIED 0x911Cu
+#define GL_TIMEOUT_EXPIRED 0x911Bu
 
 struct fence {
     uint32_t ctx, ring;
     uint64_t seq;
+    void *sync; /* to wait for; NULL: virglrenderer's thread does */
 };
 
 static const struct vg_renderer_events *listener;
@@ -42,6 +46,7 @@ static struct fence *fences;                             /* pending, by seq */
 static uint32_t count, capacity;
 static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* count went down */
 
+static int own; /* it is we who wait */
 static int stable_fd = -1; /* stands for virglrenderer's descriptor, which changes when it opens again */
 
 /* ---- a look at what is done already ---- */
@@ -60,15 +65,27 @@ static void find_gl(void)
         fence_sync = NULL;
 }
 
-/* Whether everything that this thread gave to GL is done. */
-static int all_done(void)
+/* What can't be waited for is not waited for. */
+static int is_done(void *sync, uint64_t wait_ns)
+{
+    return client_wait_sync(sync, GL_SYNC_FLUSH_COMMANDS_BIT, wait_ns) != GL_TIMEOUT_EXPIRED;
+}
+
+/* Behind everything that this thread gave to GL; flushed, so that it will come. NULL: there is none to be had. */
+static void *sync_here(int *done)
 {
     void *sync = fence_sync == NULL ? NULL : fence_sync(GL_SYNC_GPU_COMMANDS_COMPLETE, 0);
-    if (sync == NULL)
-        return 0;
-    unsigned state = client_wait_sync(sync, GL_SYNC_FLUSH_COMMANDS_BIT, 0);
-    delete_sync(sync);
-    return state == GL_ALREADY_SIGNALED || state == GL_CONDITION_SATISFIED;
+    *done = sync != NULL && is_done(sync, 0);
+    return sync;
+}
+
+static int all_done(void)
+{
+    int done;
+    void *sync = sync_here(&done);
+    if (sync != NULL)
+        delete_sync(sync);
+    return done;
 }
 
 /* ---- pending fences ---- */
@@ -113,8 +130,27 @@ static int take(uint32_t ctx, uint64_t upto, struct fence *out)
 static void report(uint32_t ctx, uint64_t upto)
 {
     struct fence fence;
-    while (take(ctx, upto, &fence))
+    while (take(ctx, upto, &fence)) {
+        if (fence.sync != NULL)
+            delete_sync(fence.sync);
         listener->fence_done(listener->cookie, fence.ctx, fence.ring, fence.seq);
+    }
+}
+
+/* ---- without virglrenderer's thread: only the thread that renders comes here ---- */
+
+/* virglrenderer tells of a fence, and of the queries before it, when it is asked: it is when ours, behind it, is done. */
+static void ask(uint64_t wait_ns)
+{
+    while (own && count > 0) {
+        uint64_t seq = fences[0].seq;
+        if (fences[0].sync != NULL && !is_done(fences[0].sync, wait_ns))
+            return;
+        virgl_renderer_poll();
+        if (count > 0 && fences[0].seq == seq)
+            return;
+        wait_ns = 0;
+    }
 }
 
 /* ---- what virglrenderer says, on its thread ---- */
@@ -147,7 +183,7 @@ void vg_fences_on_context(void *cookie, uint32_t ctx, uint32_t ring, uint64_t nu
 
 /* ---- offered to the others ---- */
 
-int vg_fences_open(const struct vg_renderer_events *events)
+static int open_descriptor(void)
 {
     int fd = virgl_renderer_get_poll_fd();
     if (fd < 0)
@@ -156,9 +192,17 @@ int vg_fences_open(const struct vg_renderer_events *events)
     if (rc < 0)
         return -errno;
     stable_fd = rc;
-    listener = events;
-    find_gl();
     return 0;
+}
+
+int vg_fences_open(const struct vg_renderer_events *events, int software)
+{
+    find_gl();
+    listener = events;
+    own = software;
+    if (own)
+        return fence_sync == NULL ? -ENOTSUP : 0;
+    return open_descriptor();
 }
 
 void vg_fences_forget(void)
@@ -195,6 +239,12 @@ void vg_fences_wait(uint32_t ctx)
     pthread_mutex_lock(&lock);
     while (is_pending(ctx)) {
         struct timespec until;
+        if (own) {
+            pthread_mutex_unlock(&lock);
+            ask(WAIT_NS);
+            pthread_mutex_lock(&lock);
+            continue;
+        }
         clock_gettime(CLOCK_REALTIME, &until);
         until.tv_nsec += WAIT_NS;
         until.tv_sec += until.tv_nsec / 1000000000;
@@ -215,7 +265,15 @@ int vg_fences_poll_fd(void)
 /* Queries whose results are due: virglrenderer's thread tells of no fence behind them before. */
 void vg_fences_poll(void)
 {
-    virgl_renderer_poll();
+    if (own)
+        ask(0);
+    else
+        virgl_renderer_poll();
+}
+
+void vg_fences_wait_some(uint64_t ns)
+{
+    ask(ns);
 }
 
 static int hand_over(uint32_t ctx, uint64_t seq)
@@ -225,15 +283,54 @@ static int hand_over(uint32_t ctx, uint64_t seq)
     return virgl_renderer_context_create_fence(ctx, 0, 0, seq);
 }
 
-int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq)
+static int add(const struct fence *fence)
 {
-    struct fence unused;
     pthread_mutex_lock(&lock);
-    int first = count == 0;
     int rc = make_room();
     if (rc == 0)
-        fences[count++] = (struct fence){.ctx = ctx, .ring = ring, .seq = seq};
+        fences[count++] = *fence;
     pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+static int is_first(void)
+{
+    pthread_mutex_lock(&lock);
+    int first = count == 0;
+    pthread_mutex_unlock(&lock);
+    return first;
+}
+
+/* To be waited for, if virglrenderer has not told of the fence already. */
+static void add_sync(uint64_t seq)
+{
+    int done;
+    if (count > 0 && fences[count - 1].seq == seq)
+        fences[count - 1].sync = sync_here(&done);
+}
+
+static int create_own(uint32_t ctx, uint32_t ring, uint64_t seq)
+{
+    struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq};
+    int first = is_first(), rc = add(&fence);
+    if (rc < 0)
+        return rc;
+    if (hand_over(ctx, seq) != 0) {
+        take(ctx, seq, &fence);
+        return -EINVAL;
+    }
+    if (first)
+        virgl_renderer_poll();
+    add_sync(seq);
+    return 0;
+}
+
+int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq)
+{
+    struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq};
+    if (own)
+        return create_own(ctx, ring, seq);
+    int first = is_first(), rc = add(&fence);
     if (rc < 0)
         return rc;
     if (first && all_done()) {
@@ -243,6 +340,6 @@ int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq)
     }
     if (hand_over(ctx, seq) == 0)
         return 0;
-    take(ctx, seq, &unused);
+    take(ctx, seq, &fence);
     return -EINVAL;
 }

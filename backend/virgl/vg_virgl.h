@@ -74,7 +74,7 @@ int vg_readback(const struct vg_renderer_resource *resource, uint32_t texture, c
 /* ---- fences.c ---- */
 
 /* After virglrenderer opened, also when it did again. */
-int vg_fences_open(const struct vg_renderer_events *events);
+int vg_fences_open(const struct vg_renderer_events *events, int software);
 /* After it was closed: what was pending is not told of. */
 void vg_fences_forget(void);
 void vg_fences_close(void);
@@ -82,6 +82,8 @@ void vg_fences_close(void);
 void vg_fences_wait(uint32_t ctx);
 int vg_fences_poll_fd(void);
 void vg_fences_poll(void);
+/* In software: until one is done, if any is pending, or the time is over. */
+void vg_fences_wait_some(uint64_t ns);
 int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq);
 /* virglrenderer's callbacks. */
 void vg_fences_on_global(void *cookie, uint32_t fence);

@@ -53,9 +53,11 @@ static struct virgl_renderer_callbacks callbacks = {
 /* On the GPU of a node, or, NULL, with what EGL has without one. */
 static int start(const char *path, char *why, size_t size)
 {
-    int flags = VIRGL_RENDERER_USE_EGL | VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB;
+    int flags = VIRGL_RENDERER_USE_EGL;
     if (path == NULL)
         flags |= VIRGL_RENDERER_USE_SURFACELESS;
+    else
+        flags |= VIRGL_RENDERER_THREAD_SYNC | VIRGL_RENDERER_ASYNC_FENCE_CB;
     int rc = vg_egl_check(path != NULL, why, size);
     if (rc < 0)
         return rc;
@@ -182,9 +184,9 @@ static int may_compile(void)
 static int settle(char *why, size_t size)
 {
     int software = is_llvmpipe();
-    int rc = vg_fences_open(listener);
+    int rc = vg_fences_open(listener, node[0] == '\0');
     if (rc < 0)
-        snprintf(why, size, "virglrenderer has no thread for its fences: %s", strerror(-rc));
+        snprintf(why, size, "there is nothing to wait for fences with: %s", strerror(-rc));
     if (rc == 0 && software && !may_compile()) {
         snprintf(why, size, "llvmpipe needs memory that becomes executable (systemd: MemoryDenyWriteExecute=no)");
         rc = -EPERM;
@@ -316,6 +318,12 @@ static void poll_fences(void)
         vg_fences_poll();
 }
 
+static void wait_fences(uint64_t ns)
+{
+    if (is_open)
+        vg_fences_wait_some(ns);
+}
+
 static uint64_t resource_bytes(const struct vg_renderer_resource *resource)
 {
     return vg_layout_valid(resource) ? vg_layout_bytes(resource) : 0;
@@ -344,6 +352,7 @@ static const struct vg_renderer_ops ops = {
     .write_rect = vg_virgl_write_rect,
     .submit = submit,
     .fence = fence,
+    .wait = wait_fences,
 };
 
 const void *vg_virgl_ops(void)

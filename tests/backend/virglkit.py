@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import select
 import struct
+import time
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
@@ -126,8 +127,13 @@ class Renderer:
     def poll_until(self, wanted: int) -> list[tuple[int, int, int]]:
         """Until so many fences are done; as the core does it: at once, then when there is news."""
         self.ops.poll()
+        end = time.monotonic() + LIMIT
         while len(self.fences) < wanted:
-            if not select.select([self.ops.poll_fd(), self._news], [], [], LIMIT)[0]:
+            if self.ops.poll_fd() < 0:
+                self.ops.wait(1_000_000)
+            else:
+                select.select([self.ops.poll_fd(), self._news], [], [], LIMIT)
+            if time.monotonic() > end:
                 raise TimeoutError(f"{self.fences} of {wanted}")
             self._hear()
         return self.fences
@@ -135,7 +141,8 @@ class Renderer:
     def quiet_for(self, seconds: float) -> bool:
         """Whether there is no news for so long, once what there was is heard."""
         self._hear()
-        return not select.select([self.ops.poll_fd(), self._news], [], [], seconds)[0]
+        sources = [fd for fd in (self.ops.poll_fd(), self._news) if fd >= 0]
+        return not select.select(sources, [], [], seconds)[0]
 
     def _hear(self) -> None:
         with contextlib.suppress(BlockingIOError):

@@ -118,7 +118,7 @@ def test_glmark2_finds_its_scenes_right(virgl: Served) -> None:
     assert results == ["Success"] * len(CHECKED_SCENES)
 
 
-@pytest.mark.parametrize("scene", ["build", "shading:shading=gouraud", "shading:shading=phong"])
+@pytest.mark.parametrize("scene", ["build", "texture", "texture:texture-filter=linear", "shading:shading=phong"])
 def test_glmark2_moves(virgl: Served, scene: str) -> None:
     with virgl.guest.program("glmark2", f"{GLMARK2} -b {scene}:duration=120"):
         virgl.check_moves("glmark2", 0.02)
