@@ -7,6 +7,9 @@ from backend._core import ffi, lib
 from backend.region import Region
 from backend.screens import Frame
 
+COPIED_MESSAGE: int = lib.VG_UPDATE_BUFFER
+"""Bytes of messages whose pixels are copied, at most."""
+
 
 class Sender:
     """The thread, from now until ``close``.

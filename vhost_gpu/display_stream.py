@@ -16,13 +16,12 @@ from dataclasses import dataclass
 
 from backend.region import Region
 from backend.screens import Frame, Screens
-from backend.sender import Sender
+from backend.sender import COPIED_MESSAGE, Sender
 
 MAX_HOLD_SECONDS = 1.0
 """How long a VMM may take to read an image that the guest's next frames wait for."""
-_COPIED_MESSAGE = 128 * 1024
-"""VG_UPDATE_BUFFER: bytes of messages whose pixels are copied."""
 _NAMED_MESSAGE = 512 * 1024
+"""Bytes of an image that one message refers to, at most."""
 _SEND_BUFFER = 1024 * 1024
 _SLACK = 32 * 1024
 _FIRST_LOOK_SECONDS = 0.001
@@ -76,10 +75,10 @@ class DisplayStream:
         self._queued = array.array("i", [0])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        message_size = max(_COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
+        message_size = max(COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
         # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads. Where
         # buffers are so small, a message may go in parts.
-        self._room = max(size // 4, size - max(message_size, 2 * _COPIED_MESSAGE) - _SLACK)
+        self._room = max(size // 4, size - max(message_size, 2 * COPIED_MESSAGE) - _SLACK)
         self._sender = Sender(screens.core, connection.fileno(), self._room, message_size)
         self._closed = False
         loop.add_reader(self._sender, on_news)

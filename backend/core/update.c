@@ -74,7 +74,7 @@ static uint8_t *copy_rows(const struct vg_picture *picture, vg_rect rect, uint8_
     return out;
 }
 
-/* Several small rectangles make one message: each costs the VMM a wake-up otherwise. */
+/* Several small rectangles go out in one call: each costs the VMM a wake-up otherwise. */
 static void copy_rects(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
 {
     uint8_t *at = buffer;

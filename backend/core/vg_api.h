@@ -233,6 +233,8 @@ int vg_image_read_xrgb(vg_device *dev, uint64_t image, uint32_t x, uint32_t y, u
 /* ---- sending pictures: a thread, for a socket that the caller keeps and uses while nothing runs here ---------------- */
 
 typedef struct vg_sender vg_sender;
+/* The most that is copied into one message, or into several short ones that go out in one call. */
+#define VG_UPDATE_BUFFER 131072
 /* A scanout as the VMM knows it, and where it is in the image. */
 typedef struct {
     uint32_t scanout, x, y, width, height;

@@ -12,7 +12,6 @@
 struct vg_device;
 
 #define VG_UPDATE_HEADER 32u
-#define VG_UPDATE_BUFFER (128u * 1024u) /* the most that is copied into one message, or several short ones */
 
 /* What is to be sent of an image. It is somebody's to hold it until all is sent, and has been read. */
 struct vg_picture {

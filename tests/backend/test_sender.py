@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backend.region import Rect
+from backend.sender import COPIED_MESSAGE
 from tests.backend.senderkit import HEIGHT, MESSAGE_SIZE, WHOLE, WIDTH, SenderKit, places, without_x
 
 MESSAGE = 32 + MESSAGE_SIZE
 """Bytes of each message of a whole picture."""
-COPIED = 128 * 1024
 
 Make = Callable[..., SenderKit]
 
@@ -80,7 +80,7 @@ def test_what_is_too_large_for_one_message_is_cut_between_rows(kit: SenderKit) -
     rect = Rect(1, 0, 500, HEIGHT)
     kit.begin(rect)
     messages = kit.updates(rect.area)
-    assert all(m.width == 500 and len(m.pixels) <= COPIED for m in messages)
+    assert all(m.width == 500 and len(m.pixels) <= COPIED_MESSAGE for m in messages)
     assert b"".join(bytes(m.pixels) for m in messages) == without_x(kit.rows(rect))
 
 

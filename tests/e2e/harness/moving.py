@@ -42,7 +42,7 @@ def wait_moving(guest: Guest, least: float) -> Picture:
         drawn = [picture for picture in seen[-5:] if covered(picture) > least and picture.shape == seen[-1].shape]
         return len(drawn) > 1 and any(difference(drawn[-1], picture) for picture in drawn[:-1])
 
-    wait_until(moving, 180, "a moving picture", 0.3)  # a busy machine takes long over textures and shaders
+    wait_until(moving, 60, "a moving picture", 0.3)
     return seen[-1]
 
 
