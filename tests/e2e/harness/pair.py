@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -39,13 +41,13 @@ class Pair:
     def wait_same(self, expected: Callable[[Picture], object] = np.any, head: int = 0, timeout: float = 30) -> Picture:
         """Returns when both guests' screens are the same, pixel by pixel, and as expected (not black).
 
-        AssertionError with the difference when that does not come.
+        AssertionError with the difference, and both pictures in files, when that does not come.
         """
-        last = ""
+        last, pictures = "", list[Picture]()
 
         def same() -> tuple[Picture] | None:
-            nonlocal last
-            reference, ours = (guest.screendump(head) for guest in self)
+            nonlocal last, pictures
+            pictures = reference, ours = [guest.screendump(head) for guest in self]
             last = picture.difference(reference, ours) or (
                 "" if expected(reference) else "the same, but not as expected"
             )
@@ -54,6 +56,14 @@ class Pair:
         try:
             found = wait_until(same, timeout, "equal screens")
         except TimeoutError:
-            raise AssertionError(last) from None
+            raise AssertionError(f"{last}: {_kept(pictures)}") from None
         assert found is not None
         return found[0]
+
+
+def _kept(pictures: list[Picture]) -> Path:
+    """A directory with the two pictures, for whoever looks into the failure."""
+    directory = Path(tempfile.mkdtemp(prefix="vhost-gpu-difference-"))
+    for name, shown in zip(("reference", "ours"), pictures, strict=True):
+        picture.save(shown, directory / f"{name}.png")
+    return directory
