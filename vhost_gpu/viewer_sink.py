@@ -10,14 +10,14 @@ import logging
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from backend._core import lib
+from backend.feed import Feed, Next
 from backend.region import Region
-from backend.screens import Cursor, Frame, Screens
+from backend.screens import Cursor, Screens
 from protocol import viewer as vp
 from protocol.errors import PeerError
-from protocol.virtio_gpu import Rect as WireRect
 from vhost_gpu.sealed import sealed_memfd
 
 MAX_HOLD_SECONDS = 1.0
@@ -29,23 +29,12 @@ _log = logging.getLogger("vhost_gpu.viewer")
 
 
 @dataclass(slots=True)
-class _Scanout:
-    """What this viewer knows of one scanout, and what it has still to learn."""
+class _CursorState:
+    """What this viewer knows of a scanout's cursor."""
 
-    generation: int = 0
-    """Last SCANOUT sent; 0, which no scanout that ever showed something has: none."""
-    sequence: int = 0
-    """Last FRAME sent."""
-    damage: Region = field(default_factory=Region)
     dirty: bool = True
-    skipped: int = 0
-    """Frames that came while another was still unanswered."""
-    held: int = 0
-    """Image of the unanswered frame; 0: none."""
-    held_since: float = 0.0
-    cursor_dirty: bool = True
-    cursor_generation: int = 0
-    cursor_position: tuple[int, int] = (0, 0)
+    generation: int = 0
+    position: tuple[int, int] = (0, 0)
 
 
 class ViewerSink:
@@ -74,7 +63,8 @@ class ViewerSink:
         self._screens = screens
         self._on_closed = on_closed
         self._welcome: vp.Welcome | None = vp.Welcome(num_scanouts, session)
-        self._scanouts = [_Scanout() for _ in range(num_scanouts)]
+        self._feed = Feed(screens.core, connection.fileno(), num_scanouts)
+        self._cursors = [_CursorState() for _ in range(num_scanouts)]
         self._known_images: set[int] = set()
         self._gone_images: list[int] = []
         self._writing = False
@@ -100,8 +90,7 @@ class ViewerSink:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        for scanout in self._scanouts:
-            self._release(scanout)
+        self._feed.close()
         self._loop.call_soon(self._screens.publish)
         self._on_closed(self)
 
@@ -113,20 +102,18 @@ class ViewerSink:
 
     def scanout_changed(self, scanout: int, damage: Region) -> None:
         """Adds damage; the frame goes out as soon as the last one was answered."""
-        if scanout < len(self._scanouts):
-            state = self._scanouts[scanout]
-            # Frames are counted here, not by sequence numbers: a guest may flush one picture in many rectangles.
-            state.skipped += state.dirty and bool(state.sequence)
-            state.dirty = True
-            state.damage.update(damage)
-            # While a frame is unanswered the next one waits, and nothing else is news but a new mode.
-            if not state.held or self._screens.generation(scanout) != state.generation:
+        if scanout >= len(self._cursors):
+            return
+        try:
+            if self._feed.add(scanout, damage) > Next.SENT:
                 self._pump()
+        except OSError:
+            self._pump()  # meets it again, and knows what to do
 
     def cursor_changed(self, scanout: int) -> None:
         """Notes a change of picture, position or visibility."""
-        if scanout < len(self._scanouts):
-            self._scanouts[scanout].cursor_dirty = True
+        if scanout < len(self._cursors):
+            self._cursors[scanout].dirty = True
             self._pump()
 
     def images_retired(self, images: list[int]) -> None:
@@ -139,8 +126,7 @@ class ViewerSink:
 
     def relieve(self) -> None:
         """Drops a viewer that holds a frame for too long while the guest's frames wait."""
-        now = self._loop.time()
-        if any(s.held and now - s.held_since > MAX_HOLD_SECONDS for s in self._scanouts):
+        if self._feed.holds_longer_than(MAX_HOLD_SECONDS):
             _log.info("a viewer that stopped answering is dropped")
             self.close(vp.Error(vp.ErrorCode.TOO_SLOW, "the viewer stopped answering"))
 
@@ -154,38 +140,35 @@ class ViewerSink:
         except PeerError as error:
             _log.warning("a viewer is dropped: %s", error)
             self.close(vp.Error(vp.ErrorCode.PROTOCOL, str(error)[: vp.MAX_TEXT // 4]))
+        except BlockingIOError:  # to the next frame
+            self._pump()
         except OSError:
             self.close()
 
     def _read_packet(self) -> None:
-        try:
-            data = self._socket.recv(vp.MAX_PACKET)
-        except (BlockingIOError, InterruptedError):
-            return
-        if not data:
-            self.close()
-            return
-        message = vp.decode_from_viewer(data)
-        if not isinstance(message, vp.FrameDone) or message.scanout >= len(self._scanouts):
-            raise PeerError(f"unexpected {type(message).__name__}")
-        self._frame_done(self._scanouts[message.scanout], message.sequence)
-
-    def _frame_done(self, state: _Scanout, sequence: int) -> None:
-        if state.held and sequence >= state.sequence:
-            self._release(state)
-            # A frame that waited for this image may be out now. Its damage is told before it is sent.
+        left = self._feed.read()
+        if left == Next.OTHER:
+            self._refuse(self._feed.packet)
+        elif left == Next.NEWS:
+            # A frame that waited for this image is out now. Its damage is told before it is sent.
             self._screens.publish()
+        if left > Next.SENT:
             self._pump()
 
-    def _release(self, state: _Scanout) -> None:
-        if state.held:
-            self._screens.release(state.held)
-            state.held = 0
+    def _refuse(self, packet: bytes) -> None:
+        """Whatever it is: answers to frames are dealt with."""
+        if not packet:
+            self.close()
+            return
+        message = vp.decode_from_viewer(packet)
+        raise PeerError(f"unexpected {type(message).__name__}")
 
     # ---- to the viewer
 
     def _pump(self) -> None:
         """Sends what can be sent now; comes back when the socket has room."""
+        if self._closed:
+            return
         try:
             blocked = not self._send_news()
         except OSError:
@@ -210,88 +193,60 @@ class ViewerSink:
             if not self._try_send(vp.ImageGone(self._gone_images[-1])):
                 return False
             self._gone_images.pop()
-        return all(
-            self._send_cursor(index, state) and self._send_frame(index, state)
-            for index, state in enumerate(self._scanouts)
-            if state.dirty or state.cursor_dirty
-        )
+        return all(self._send_cursor(i, cursor) and self._send_frame(i) for i, cursor in enumerate(self._cursors))
 
-    def _send_frame(self, index: int, state: _Scanout) -> bool:
-        if not state.dirty:
-            return True
-        frame = self._screens.frame(index)
-        if frame.generation != state.generation and not self._send_mode(index, state, frame):
+    def _send_frame(self, index: int) -> bool:
+        try:
+            while (left := self._feed.send(index)) > Next.SENT:
+                if not (self._send_mode(index) if left == Next.MODE else self._send_image(index)):
+                    return False
+        except BlockingIOError:
+            self._loop.call_soon(self._screens.publish)  # an image was held for a moment
             return False
-        if state.held:
-            return True  # the newest goes out when the last one was answered
-        if not frame.resource_id or (frame.sequence == state.sequence and not state.damage):
-            state.dirty = False
-            return True
-        return self._send_shown(index, state)
+        return True
 
-    def _send_shown(self, index: int, state: _Scanout) -> bool:
-        frame = self._screens.hold_shown(index)
-        known = frame.generation == state.generation
-        if known and self._send_image(frame) and self._send_picture(index, state, frame):
-            return True
-        self._screens.release(frame.image)
-        self._loop.call_soon(self._screens.publish)
-        return not known and self._send_frame(index, state)
-
-    def _send_mode(self, index: int, state: _Scanout, frame: Frame) -> bool:
+    def _send_mode(self, index: int) -> bool:
+        frame = self._screens.frame(index)
         mode = vp.Scanout(index, bool(frame.resource_id), frame.generation, frame.width, frame.height)
         if not self._try_send(mode):
             return False
-        state.generation = frame.generation
-        state.damage.set_whole(frame.width, frame.height)
+        self._feed.mode_sent(index, frame.generation, frame.width, frame.height)
         return True
 
-    def _send_image(self, frame: Frame) -> bool:
-        if frame.image in self._known_images:
+    def _send_image(self, index: int) -> bool:
+        """Of the frame that is shown now, held meanwhile."""
+        frame = self._screens.hold_shown(index)
+        if not frame.resource_id:
             return True
-        image = self._screens.image(frame.image)
-        message = vp.Image(image.id, image.size, image.width, image.height, image.stride, image.format)
-        if not self._try_send(message, image.fd):
-            return False
-        self._known_images.add(frame.image)
+        try:
+            return self._tell_image(frame.image)
+        finally:
+            self._screens.release(frame.image)
+            self._loop.call_soon(self._screens.publish)
+
+    def _tell_image(self, number: int) -> bool:
+        if number not in self._known_images:
+            image = self._screens.image(number)
+            message = vp.Image(image.id, image.size, image.width, image.height, image.stride, image.format)
+            if not self._try_send(message, image.fd):
+                return False
+            self._known_images.add(number)
+        self._feed.image_sent(number)
         return True
 
-    def _send_picture(self, index: int, state: _Scanout, frame: Frame) -> bool:
-        """Takes over the caller's hold of the image, unless the socket is full."""
-        message = vp.Frame(
-            scanout=index,
-            format=frame.format,
-            generation=frame.generation,
-            sequence=frame.sequence,
-            flush_ns=frame.flush_ns,
-            image=frame.image,
-            x=frame.x,
-            y=frame.y,
-            skipped=min(state.skipped, 0xFFFFFFFF),
-            damage=tuple(WireRect(*rect) for rect in state.damage.rects()),
-        )
-        if not self._try_send(message):
-            return False
-        state.damage.clear()
-        state.held, state.held_since = frame.image, self._loop.time()
-        state.sequence = frame.sequence
-        state.dirty = False
-        state.skipped = 0
-        return True
-
-    def _send_cursor(self, index: int, state: _Scanout) -> bool:
-        if not state.cursor_dirty:
+    def _send_cursor(self, index: int, state: _CursorState) -> bool:
+        if not state.dirty:
             return True
         cursor = self._screens.cursor(index)
-        if cursor.generation != state.cursor_generation:
+        if cursor.generation != state.generation:
             if not self._send_cursor_image(index, cursor):
                 return False
-            state.cursor_generation = cursor.generation
+            state.generation = cursor.generation
         position = (cursor.x, cursor.y)
-        if position != state.cursor_position and not self._try_send(vp.CursorPos(index, *position)):
+        if position != state.position and not self._try_send(vp.CursorPos(index, *position)):
             return False
-        state.cursor_position = position
-        state.cursor_dirty = False
+        state.position = position
+        state.dirty = False
         return True
 
     def _send_cursor_image(self, index: int, cursor: Cursor) -> bool:

@@ -264,6 +264,43 @@ int vg_sender_post(vg_sender *sender, const void *data, uint64_t size);
 /* Ends a job before its next message; the image is not read any more when this returns. */
 void vg_sender_cancel(vg_sender *sender);
 
+/* ---- frames for a viewer -------------------------------------------------------------------------------------- */
+
+/* Bytes of its largest packet, rounded up. */
+#define VG_FEED_PACKET 1024
+#define VG_FEED_KNOWN 64
+typedef struct {
+    uint64_t generation;      /* last SCANOUT sent; 0, which no scanout that ever showed something has: none */
+    uint64_t sequence;        /* last FRAME sent */
+    uint64_t held;            /* image of the unanswered FRAME; 0: none */
+    uint64_t held_since;      /* CLOCK_MONOTONIC, in nanoseconds */
+    uint32_t skipped;         /* frames that came while another was still to be told */
+    uint32_t dirty;           /* whether there may be something to tell */
+    vg_region damage;         /* what the next FRAME tells */
+} vg_feed_scanout;
+/* One viewer. The caller makes it, of zeros but for the socket (SOCK_SEQPACKET, the caller's) and num_scanouts, and
+   releases what is held at the end. */
+typedef struct {
+    int socket;
+    uint32_t num_scanouts;
+    uint64_t known[VG_FEED_KNOWN]; /* the image n that was told of stands at n % VG_FEED_KNOWN; or another does */
+    vg_feed_scanout scanouts[VG_MAX_SCANOUTS];
+} vg_feed;
+/* What is left to do; or a negative errno: -EAGAIN, the socket is full; others, the viewer is gone. */
+#define VG_FEED_DONE 0        /* nothing, now */
+#define VG_FEED_SENT 1        /* nothing: a frame went out */
+#define VG_FEED_MODE 2        /* send SCANOUT, then the frame */
+#define VG_FEED_IMAGE 3       /* send IMAGE, then the frame */
+#define VG_FEED_NEWS 4        /* tell every sink what changed: an image was given back */
+#define VG_FEED_OTHER 5       /* deal with the packet */
+/* Notes a new frame, or a new generation, of a scanout and what it changes, and sends it if it can be. */
+int vg_feed_add(vg_device *dev, vg_feed *feed, uint32_t scanout, const vg_region *damage);
+/* Sends the newest frame, if there is one to send. */
+int vg_feed_send(vg_device *dev, vg_feed *feed, uint32_t scanout);
+/* Reads one packet, if there is one: size bytes (0: the viewer has left) into packet, VG_FEED_PACKET long. A FRAME_DONE is
+   answered with the next frame. */
+int vg_feed_read(vg_device *dev, vg_feed *feed, void *packet, uint32_t *size);
+
 /* ---- cursor -------------------------------------------------------------------------------------------------- */
 
 /* resource id 0 hides. Anything but 64x64 is ERR_INVALID_PARAMETER and changes nothing. */
