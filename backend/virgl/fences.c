@@ -10,6 +10,8 @@
  * has nothing else to do. With virglrenderer's thread there, Mesa's llvmpipe (22.3) now and then leaves a texture empty that
  * a second context has just filled.
  *
+ * A fence with no work for GL since the one before is done with that one, and needs nothing of its own.
+ *
  * virglrenderer knows one timeline for each context: rings of one context are told apart here. Its thread looks at a
  * fence's context when the fence is done, and crashes when that is gone (0.10.4): so a context is not destroyed, nor the
  * renderer closed, before the fences are done.
@@ -37,7 +39,8 @@
 struct fence {
     uint32_t ctx, ring;
     uint64_t seq;
-    void *sync; /* to wait for; NULL: virglrenderer's thread does */
+    void *sync;  /* to wait for; NULL: virglrenderer's thread does */
+    int follows; /* done with the one before: virglrenderer does not know it */
 };
 
 static const struct vg_renderer_events *listener;
@@ -47,6 +50,7 @@ static uint32_t count, capacity;
 static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* count went down */
 
 static int own; /* it is we who wait */
+static int worked; /* GL may have work that no fence known here is behind */
 static int stable_fd = -1; /* stands for virglrenderer's descriptor, which changes when it opens again */
 
 /* ---- a look at what is done already ---- */
@@ -81,10 +85,12 @@ static void *sync_here(int *done)
 
 static int all_done(void)
 {
-    int done;
-    void *sync = sync_here(&done);
+    int done = !worked;
+    void *sync = done ? NULL : sync_here(&done);
     if (sync != NULL)
         delete_sync(sync);
+    if (done)
+        worked = 0;
     return done;
 }
 
@@ -139,18 +145,25 @@ static void report(uint32_t ctx, uint64_t upto)
 
 /* ---- without virglrenderer's thread: only the thread that renders comes here ---- */
 
-/* virglrenderer tells of a fence, and of the queries before it, when it is asked: it is when ours, behind it, is done. */
+/* Whether the oldest fence is told of now. virglrenderer tells of it, and of the queries before it, when it is asked: it is
+   when ours, behind it, is done. */
+static int ask_first(uint64_t wait_ns)
+{
+    const struct fence first = fences[0];
+    if (first.follows) {
+        report(first.ctx, first.seq);
+        return 1;
+    }
+    if (first.sync != NULL && !is_done(first.sync, wait_ns))
+        return 0;
+    virgl_renderer_poll();
+    return count == 0 || fences[0].seq != first.seq;
+}
+
 static void ask(uint64_t wait_ns)
 {
-    while (own && count > 0) {
-        uint64_t seq = fences[0].seq;
-        if (fences[0].sync != NULL && !is_done(fences[0].sync, wait_ns))
-            return;
-        virgl_renderer_poll();
-        if (count > 0 && fences[0].seq == seq)
-            return;
+    while (own && count > 0 && ask_first(wait_ns))
         wait_ns = 0;
-    }
 }
 
 /* ---- what virglrenderer says, on its thread ---- */
@@ -200,6 +213,7 @@ int vg_fences_open(const struct vg_renderer_events *events, int software)
     find_gl();
     listener = events;
     own = software;
+    worked = 1;
     if (own)
         return fence_sync == NULL ? -ENOTSUP : 0;
     return open_descriptor();
@@ -309,37 +323,54 @@ static void add_sync(uint64_t seq)
         fences[count - 1].sync = sync_here(&done);
 }
 
-static int create_own(uint32_t ctx, uint32_t ring, uint64_t seq)
+static int make(const struct fence *fence)
 {
-    struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq};
-    int first = is_first(), rc = add(&fence);
+    struct fence gone;
+    if (hand_over(fence->ctx, fence->seq) == 0)
+        return 0;
+    take(fence->ctx, fence->seq, &gone);
+    return -EINVAL;
+}
+
+static int make_own(const struct fence *fence, int first)
+{
+    if (fence->follows)
+        return 0;
+    int rc = make(fence);
     if (rc < 0)
         return rc;
-    if (hand_over(ctx, seq) != 0) {
-        take(ctx, seq, &fence);
-        return -EINVAL;
-    }
     if (first)
         virgl_renderer_poll();
-    add_sync(seq);
+    add_sync(fence->seq);
+    worked = 0;
     return 0;
+}
+
+static int create(const struct fence *fence, int first)
+{
+    if (first && all_done()) {
+        virgl_renderer_poll();
+        report(fence->ctx, fence->seq);
+        return 0;
+    }
+    return make(fence);
 }
 
 int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq)
 {
-    struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq};
-    if (own)
-        return create_own(ctx, ring, seq);
-    int first = is_first(), rc = add(&fence);
-    if (rc < 0)
-        return rc;
-    if (first && all_done()) {
-        virgl_renderer_poll();
-        report(ctx, seq);
+    struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq, .follows = own && !worked};
+    int first = is_first();
+    if (first && !worked) {
+        listener->fence_done(listener->cookie, ctx, ring, seq);
         return 0;
     }
-    if (hand_over(ctx, seq) == 0)
-        return 0;
-    take(ctx, seq, &fence);
-    return -EINVAL;
+    int rc = add(&fence);
+    if (rc < 0)
+        return rc;
+    return own ? make_own(&fence, first) : create(&fence, first);
+}
+
+void vg_fences_note_work(void)
+{
+    worked = 1;
 }

@@ -67,6 +67,7 @@ static int run(const struct record *record, uint32_t ctx, int to_host, uint32_t 
     struct virgl_box box = {where->x, where->y, where->z, where->width, where->height, where->depth};
     uint32_t id = record->what.id;
     int rc;
+    vg_fences_note_work();
     if (to_host)
         rc = virgl_renderer_transfer_write_iov(id, ctx, (int)level, stride, layer_stride, &box, offset, iov, iov != NULL);
     else
@@ -103,6 +104,7 @@ static int copy_rect(uint32_t id, const struct vg_renderer_box *box, int to_host
     uint64_t span = vg_transfer_span(&record->what, 0, stride, 0, box);
     if (span == 0)
         return -EINVAL;
+    vg_fences_note_work();
     if (!to_host && vg_readback(&record->what, texture_of(record), box, pixels, stride) == 0)
         return 0;
     struct iovec iov = {.iov_base = pixels, .iov_len = span};

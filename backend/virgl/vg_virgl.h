@@ -85,6 +85,8 @@ void vg_fences_poll(void);
 /* In software: until one is done, if any is pending, or the time is over. */
 void vg_fences_wait_some(uint64_t ns);
 int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq);
+/* Something may have been given to GL: fences from now on are behind it. */
+void vg_fences_note_work(void);
 /* virglrenderer's callbacks. */
 void vg_fences_on_global(void *cookie, uint32_t fence);
 void vg_fences_on_context(void *cookie, uint32_t ctx, uint32_t ring, uint64_t fence);

@@ -293,6 +293,8 @@ static int submit(uint32_t ctx, void *stream, uint32_t dwords)
         return -EINVAL;
     if (sub_contexts && !vg_sub_contexts_fit(ctx, stream, dwords))
         return -ENOMEM;
+    if (dwords > 0)
+        vg_fences_note_work();
     int rc = virgl_renderer_submit_cmd(stream, (int)ctx, (int)dwords);
     if (sub_contexts)
         vg_sub_contexts_follow(ctx, stream, dwords, rc == 0);
@@ -304,6 +306,7 @@ static int resource_create(const struct vg_renderer_resource *resource)
     if (!is_open)
         return -EIO;
     is_used = 1;
+    vg_fences_note_work();
     return vg_virgl_resource_create(resource);
 }
 

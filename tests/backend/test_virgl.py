@@ -269,6 +269,16 @@ def test_fences_behind_one_that_waits_wait_too(drawing: RemoteRenderer) -> None:
     assert drawing.poll_until(len(wanted)) == wanted
 
 
+def test_a_fence_behind_nothing_is_done_at_once(drawing: RemoteRenderer) -> None:
+    assert drawing.submit(1, clear_stream(1, RED)) == 0
+    assert drawing.fence(1, 0, 1) == 0
+    drawing.poll_until(1)
+    for seq in range(2, 10):
+        assert drawing.submit(1, b"") == 0
+        assert drawing.fence(1, seq % 3, seq) == 0
+        assert drawing.told()[-1] == (1, seq % 3, seq)
+
+
 @pytest.mark.parametrize("draws", [0, 1, 200])
 def test_a_query_has_its_result_when_the_fence_behind_it_is_done(drawing: RemoteRenderer, draws: int) -> None:
     assert drawing.create(2, target=BUFFER, format=R8_UNORM, bind=VERTEX_BUFFER, width=64, height=1) == 0

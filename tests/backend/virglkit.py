@@ -138,6 +138,10 @@ class Renderer:
             self._hear()
         return self.fences
 
+    def told(self) -> list[tuple[int, int, int]]:
+        """The fences that are done, as far as anybody was told without asking."""
+        return self.fences
+
     def quiet_for(self, seconds: float) -> bool:
         """Whether there is no news for so long, once what there was is heard."""
         self._hear()
