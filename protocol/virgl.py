@@ -401,7 +401,8 @@ class CommandStream:
     ) -> None:
         """RESOURCE_INLINE_WRITE: texels by value. Padded to whole words; at most MAX_INLINE bytes.
 
-        stride and layer_stride: bytes of a row and of a layer in data; 0: they follow each other.
+        stride and layer_stride: bytes from row to row and from layer to layer in data; 0: as in the whole level, which
+        is wrong for a narrower box (vrend_renderer_transfer_write_iov).
         """
         if not data:
             raise ValueError("nothing to write")
