@@ -117,8 +117,9 @@ static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
 /* A long copy, in pieces after each of which the cursor queue gets its turn. */
 struct copy {
     struct vg_device *dev;
-    uint64_t piece; /* bytes since the last turn */
-    bool stream;    /* past the caches */
+    uint64_t piece;      /* bytes since the last turn */
+    bool stream;         /* past the caches */
+    const uint8_t *next; /* what follows the run at hand; NULL: that is not known */
 };
 
 static struct copy copy_begin(struct vg_device *dev, uint64_t bytes)
@@ -140,7 +141,7 @@ static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64
         if (part > len)
             part = len;
         if (copy->stream)
-            vg_copy_stream(dst, src, part);
+            vg_copy_stream(dst, src, part, part == len ? copy->next : src + part);
         else
             memcpy(dst, src, part);
         dst += part;
@@ -163,6 +164,7 @@ static void copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t 
 
         if (!src)
             return;
+        copy->next = NULL;
         if (contiguous > len)
             contiguous = len;
         copy_run(copy, dst, src, contiguous);
@@ -183,6 +185,7 @@ static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t 
 
         if (part > len)
             part = len;
+        copy->next = part < len ? backing->hosts[i + 1] : NULL;
         if (backing->hosts[i])
             copy_run(copy, dst, backing->hosts[i] + into, part);
         else
@@ -204,8 +207,10 @@ void vg_copy_rect(struct vg_device *dev, uint8_t *dst, const uint8_t *src, uint3
         bytes *= rect.height;
         rect.height = 1;
     }
-    for (uint32_t row = 0; row < rect.height; row++, at += stride)
+    for (uint32_t row = 0; row < rect.height; row++, at += stride) {
+        copy.next = row + 1 < rect.height ? src + at + stride : NULL;
         copy_run(&copy, dst + at, src + at, bytes);
+    }
     copy_end(&copy);
 }
 
