@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from statistics import harmonic_mean
 
@@ -18,41 +19,55 @@ _SIZE = (1920, 1080)
 _TURNS = 4
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a viewer was given in one go."""
+
+    frames: int
+    operations: int
+    seconds: float
+    latency: float
+    """Of all frames."""
+    cpu: float
+    """Seconds, of the back-end."""
+
+
+def _watched(guest: BenchGuest, viewer: Viewer, operation: tuple[Prepared, ...], seconds: float) -> _Turn:
+    guest.control.run([operation], count=8)
+    before, cpu = viewer.seen(), guest.target.cpu_seconds()
+    run = guest.control.run([operation], seconds=seconds)
+    after, cpu = viewer.seen(), guest.target.cpu_seconds() - cpu
+    if after.errors:
+        raise BenchError("the viewer was refused")
+    return _Turn(after.frames - before.frames, run.operations, run.seconds, after.latency - before.latency, cpu)
+
+
 def _viewer_frames(target: Target, settings: Settings, size: tuple[int, int]) -> dict[str, float]:
-    """No VMM's display: all copies are those for the viewer. Its frames and the limit take turns: what drifts meets both."""
-    seen = operations = errors = 0
-    seconds = latency = used = 0.0
-    copies: list[float] = []
+    """No VMM's display: all copies are those for the viewer. Its frames and the limit take turns."""
+    turns, copies = [], []
+    seconds = settings.seconds / _TURNS
     with BenchGuest.open(target, memory=memory_for(size), modes=None) as guest:
         surface = guest.surface(*size, scattered=True)
         guest.show(surface)
         with Viewer.watch(target) as viewer:
             viewer.wait_frame()
             for _ in range(_TURNS):
-                copies.append(copy_rate(guest.memory, surface.pieces, surface.stride, surface.whole, _share(settings)))
-                guest.control.run([surface.update()], count=8)
-                before, cpu = viewer.seen(), target.cpu_seconds()
-                run = guest.control.run([surface.update()], seconds=settings.seconds / _TURNS)
-                after, used = viewer.seen(), used + target.cpu_seconds() - cpu
-                seen += after.frames - before.frames
-                latency += after.latency - before.latency
-                errors += after.errors - before.errors
-                operations += run.operations
-                seconds += run.seconds
-    if errors or not seen:
+                copies.append(copy_rate(guest.memory, surface.pieces, surface.stride, surface.whole, seconds / 4))
+                turns.append(_watched(guest, viewer, surface.update(), seconds))
+    return {**_of_all(turns), "copies": harmonic_mean(copies)}
+
+
+def _of_all(turns: list[_Turn]) -> dict[str, float]:
+    frames, operations = sum(turn.frames for turn in turns), sum(turn.operations for turn in turns)
+    seconds = sum(turn.seconds for turn in turns)
+    if not frames:
         raise BenchError("the viewer was given no frames")
     return {
-        "seen": seen / seconds,
+        "seen": frames / seconds,
         "rate": operations / seconds,
-        "latency": latency / seen * 1000,
-        "cpu": used / operations * 1000,
-        "copies": harmonic_mean(copies),
+        "latency": sum(turn.latency for turn in turns) / frames * 1000,
+        "cpu": sum(turn.cpu for turn in turns) / operations * 1000,
     }
-
-
-def _share(settings: Settings) -> float:
-    """Seconds for the copies of one turn."""
-    return settings.seconds / _TURNS / 4
 
 
 def _crowd(target: Target, settings: Settings, mode: Mode, count: int) -> dict[str, float]:
