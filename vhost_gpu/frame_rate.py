@@ -14,7 +14,7 @@ SCREEN_INTERVAL_NS = 16_000_000
 """A little less than a screen at 60 Hz shows a frame for."""
 MANY_NEWS = 8
 """A guest with so much news between two frames draws far more than a screen shows: every other frame is enough."""
-SHORTEST_INTERVAL_NS = 500_000
+SHORTEST_INTERVAL_NS = 1_000_000
 """Nobody sees what comes sooner; it adds up to one frame."""
 BYTES_PER_SECOND = 200_000_000
 """A frame of less than a screen's bytes is followed by the next one sooner, at this rate."""

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-NEWS_REST = 5
+NEWS_REST = 10
 """Telling of news is followed by so many times the time it took without more of it."""
 SENDING_REST = 2
 """The same of sending pixels."""
