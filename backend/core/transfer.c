@@ -114,6 +114,9 @@ static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
 
 /* ---- copying ------------------------------------------------------------------------------------------------- */
 
+#define LINE 64u
+#define FETCHED 512u
+
 /* A long copy, in pieces after each of which the cursor queue gets its turn. */
 struct copy {
     struct vg_device *dev;
@@ -133,6 +136,16 @@ static void copy_end(const struct copy *copy)
         vg_copy_stream_end();
 }
 
+/* The rows of a rectangle lie on pages of their own: what is next is fetched while this is copied. */
+static inline void copy_some(uint8_t *dst, const uint8_t *src, uint64_t len, const uint8_t *next)
+{
+    if (next) {
+        for (uint32_t at = 0; at < FETCHED; at += LINE)
+            __builtin_prefetch(next + at);
+    }
+    memcpy(dst, src, len);
+}
+
 static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64_t len)
 {
     while (len) {
@@ -143,7 +156,7 @@ static void copy_run(struct copy *copy, uint8_t *dst, const uint8_t *src, uint64
         if (copy->stream)
             vg_copy_stream(dst, src, part, part == len ? copy->next : src + part);
         else
-            memcpy(dst, src, part);
+            copy_some(dst, src, part, part == len ? copy->next : NULL);
         dst += part;
         src += part;
         len -= part;
@@ -174,8 +187,18 @@ static void copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t 
     }
 }
 
-/* len bytes of the backing from offset on; the caller has checked that they lie inside it. */
-static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len)
+/* Where a byte of the backing is, as far as that is known; NULL. */
+static const uint8_t *place_of(struct vg_backing *backing, uint64_t offset)
+{
+    uint32_t i = backing_find(backing, offset);
+
+    return backing->hosts[i] ? backing->hosts[i] + (offset - (i ? backing->ends[i - 1] : 0)) : NULL;
+}
+
+/* len bytes of the backing from offset on; the caller has checked that they lie inside it. next: what is copied then, or
+   NULL. */
+static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len,
+                         const uint8_t *next)
 {
     uint32_t i = backing_find(backing, offset);
 
@@ -185,7 +208,7 @@ static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t 
 
         if (part > len)
             part = len;
-        copy->next = part < len ? backing->hosts[i + 1] : NULL;
+        copy->next = part < len ? backing->hosts[i + 1] : next;
         if (backing->hosts[i])
             copy_run(copy, dst, backing->hosts[i] + into, part);
         else
@@ -223,7 +246,8 @@ void vg_backing_read(struct vg_device *dev, struct vg_backing *backing, struct v
         rows.count = 1;
     }
     for (uint32_t row = 0; row < rows.count; row++, rows.dst += rows.dst_stride, rows.offset += rows.src_stride)
-        copy_backing(&copy, backing, rows.dst, rows.offset, rows.bytes);
+        copy_backing(&copy, backing, rows.dst, rows.offset, rows.bytes,
+                     row + 1 < rows.count ? place_of(backing, rows.offset + rows.src_stride) : NULL);
     copy_end(&copy);
 }
 
