@@ -10,6 +10,8 @@ SENDING_REST = 2
 """The same of sending pixels."""
 MAX_REST_NS = 1_000_000
 """The longest rest: nobody waits longer than this for news, even after work that was interrupted."""
+SHORTEST_WAIT = 0.001
+"""Seconds. uvloop counts in milliseconds: it would not wait at all for less than half of one."""
 
 
 class Pacer:
@@ -46,7 +48,7 @@ class Pacer:
         if rest <= 0:
             self._tell()
         elif self._timer is None:
-            self._timer = self._loop.call_later(rest / 1e9, self._tell)
+            self._timer = self._loop.call_later(max(rest / 1e9, SHORTEST_WAIT), self._tell)
 
     def offer(self, send: Callable[[], None]) -> bool:
         """Sends pixels unless that would take too much time from commands: then it is to be offered again."""

@@ -4,6 +4,11 @@ The supervisor starts it by exec and speaks to it over the control channel: ``st
 ``viewer`` a viewer. The session ends when the VMM closes, when the supervisor says so, or when the supervisor is gone.
 """
 
+if __name__ == "__main__":
+    from vhost_gpu import no_tls
+
+    no_tls.install()  # before whatever imports asyncio
+
 import asyncio
 import faulthandler
 import logging

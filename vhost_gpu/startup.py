@@ -14,7 +14,7 @@ import signal
 from collections.abc import Sequence
 
 from protocol.errors import ConfigError
-from vhost_gpu import listen, log
+from vhost_gpu import listen, log, no_tls
 from vhost_gpu.listen import DISPLAY, VHOST_USER, Listener
 from vhost_gpu.notify import Notifier
 from vhost_gpu.options import Options
@@ -42,6 +42,7 @@ def serve(options: Options, command: Sequence[str] | None = None) -> int:
         log_listeners(listeners)
         notifier = Notifier()
 
+        no_tls.install()
         from vhost_gpu import supervisor  # here, and not above: it takes as long as the session's own start
 
         resources = supervisor.Resources(listeners, connection, spare)

@@ -108,7 +108,7 @@ class ViewerSink:
             if self._feed.add(scanout, damage) > Next.SENT:
                 self._pump()
         except OSError:
-            self._pump()  # meets it again, and knows what to do
+            self._send_later()
 
     def cursor_changed(self, scanout: int) -> None:
         """Notes a change of picture, position or visibility."""
@@ -141,7 +141,7 @@ class ViewerSink:
             _log.warning("a viewer is dropped: %s", error)
             self.close(vp.Error(vp.ErrorCode.PROTOCOL, str(error)[: vp.MAX_TEXT // 4]))
         except BlockingIOError:  # to the next frame
-            self._pump()
+            self._send_later()
         except OSError:
             self.close()
 
@@ -201,9 +201,18 @@ class ViewerSink:
                 if not (self._send_mode(index) if left == Next.MODE else self._send_image(index)):
                     return False
         except BlockingIOError:
-            self._loop.call_soon(self._screens.publish)  # an image was held for a moment
+            self._publish_later()
             return False
         return True
+
+    def _send_later(self) -> None:
+        """The core could not send a frame: this meets the reason again, and deals with it."""
+        self._publish_later()
+        self._pump()
+
+    def _publish_later(self) -> None:
+        """An image was held for a moment: a frame that waited for it may be out."""
+        self._loop.call_soon(self._screens.publish)
 
     def _send_mode(self, index: int) -> bool:
         frame = self._screens.frame(index)
@@ -222,7 +231,7 @@ class ViewerSink:
             return self._tell_image(frame.image)
         finally:
             self._screens.release(frame.image)
-            self._loop.call_soon(self._screens.publish)
+            self._publish_later()
 
     def _tell_image(self, number: int) -> bool:
         if number not in self._known_images:

@@ -21,7 +21,7 @@ from protocol.virtio_gpu import DisplayOne
 from vhost_gpu.display_requests import DisplayRequests
 from vhost_gpu.display_stream import DisplayStream
 from vhost_gpu.frame_rate import FrameRate
-from vhost_gpu.pacer import MAX_REST_NS, Pacer
+from vhost_gpu.pacer import MAX_REST_NS, SHORTEST_WAIT, Pacer
 
 _READ_SIZE = 4096
 _TURN_NS = 300_000
@@ -310,7 +310,7 @@ class VmmDisplay:
 
     def _wait(self, wait_ns: int) -> None:
         if self._waiting is None:
-            self._waiting = self._loop.call_later(wait_ns / 1e9, self._wait_is_over)
+            self._waiting = self._loop.call_later(max(wait_ns / 1e9, SHORTEST_WAIT), self._wait_is_over)
 
     def _end_wait(self) -> None:
         if self._waiting is not None:

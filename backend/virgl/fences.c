@@ -10,7 +10,8 @@
  * has nothing else to do. With virglrenderer's thread there, Mesa's llvmpipe (22.3) now and then leaves a texture empty that
  * a second context has just filled.
  *
- * A fence with no work for GL since the one before is done with that one, and needs nothing of its own.
+ * There, a fence with no work for GL since the one before is done with that one, and needs nothing of its own: llvmpipe's
+ * contexts share one queue. (A GPU's may have one each.)
  *
  * virglrenderer knows one timeline for each context: rings of one context are told apart here. Its thread looks at a
  * fence's context when the fence is done, and crashes when that is gone (0.10.4): so a context is not destroyed, nor the
@@ -50,7 +51,7 @@ static uint32_t count, capacity;
 static pthread_cond_t fewer = PTHREAD_COND_INITIALIZER; /* count went down */
 
 static int own; /* it is we who wait */
-static int worked; /* GL may have work that no fence known here is behind */
+static int worked; /* in software: GL may have work that no fence known here is behind */
 static int stable_fd = -1; /* stands for virglrenderer's descriptor, which changes when it opens again */
 
 /* ---- a look at what is done already ---- */
@@ -85,12 +86,10 @@ static void *sync_here(int *done)
 
 static int all_done(void)
 {
-    int done = !worked;
-    void *sync = done ? NULL : sync_here(&done);
+    int done;
+    void *sync = sync_here(&done);
     if (sync != NULL)
         delete_sync(sync);
-    if (done)
-        worked = 0;
     return done;
 }
 
@@ -360,7 +359,7 @@ int vg_fences_create(uint32_t ctx, uint32_t ring, uint64_t seq)
 {
     struct fence fence = {.ctx = ctx, .ring = ring, .seq = seq, .follows = own && !worked};
     int first = is_first();
-    if (first && !worked) {
+    if (first && fence.follows) {
         listener->fence_done(listener->cookie, ctx, ring, seq);
         return 0;
     }

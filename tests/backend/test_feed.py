@@ -135,6 +135,22 @@ def test_one_frame_at_a_time_and_the_answer_brings_the_next() -> None:
         assert {(r.x, r.y, r.width, r.height) for r in second.damage} == {(0, 0, 4, 4), (24, 22, 4, 4)}
 
 
+def test_a_frame_that_waited_for_the_image_is_told_to_all_first() -> None:
+    """Every other image is held: the answer frees the one that a flush waits for."""
+    with kits() as kit:
+        first = kit.flow(5)
+        others = []
+        while not kit.screens.starved:
+            kit.draw()
+            others.append(kit.screens.frame(0).image)
+            kit.screens.hold(others[-1])
+        assert kit.answer(first.sequence) == Next.NEWS
+        assert kit.tell() == Next.SENT
+        assert kit.received().damage == (Rect(0, 0, 32, 32),)
+        for image in others:
+            kit.screens.release(image)
+
+
 @pytest.mark.parametrize("sequence", [0, -1])
 def test_an_answer_to_an_older_frame_is_none(sequence: int) -> None:
     with kits() as kit:
@@ -202,6 +218,19 @@ def test_a_full_socket_holds_no_image_and_loses_nothing() -> None:
         message = vp.decode_from_daemon(next(packet for packet in filled_with if any(packet)))
         assert isinstance(message, vp.Frame)
         assert message.damage == (Rect(0, 0, 4, 4),)
+
+
+def test_a_full_socket_when_the_answer_comes() -> None:
+    with kits() as kit:
+        frame = kit.flow(5)
+        assert kit.draw((16, 8, 4, 4)) == Next.DONE
+        filled(kit.socket)
+        with pytest.raises(BlockingIOError):
+            kit.answer(frame.sequence)
+        assert not kit.feed.holds_longer_than(-1)
+        assert len(kit.peer.recv(vp.MAX_PACKET)) == 512
+        assert kit.feed.send(0) == Next.SENT
+        assert kit.feed.holds_longer_than(-1)
 
 
 def test_a_viewer_that_is_gone() -> None:
