@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 
 NEWS_REST = 10
-"""Telling of news is followed by so many times the time it took without more of it."""
+"""Telling of news wants so many times the time it took without more of it: as rests that may be owed for a while."""
+OWED_NS = 1_000_000
+"""Rests that may be owed: what comes now and then is told at once."""
 SENDING_REST = 2
 """The same of sending pixels."""
 MAX_REST_NS = 1_000_000
@@ -44,7 +46,7 @@ class Pacer:
     def ask(self) -> None:
         """Commands have been served, and there may be news: runs the work, at once or after the rest."""
         self._asked = True
-        rest = self._news_at - time.monotonic_ns()
+        rest = self._news_at - OWED_NS - time.monotonic_ns()
         if rest <= 0:
             self._tell()
         elif self._timer is None:
@@ -65,7 +67,8 @@ class Pacer:
 
     def _tell(self) -> None:
         self.close()
-        self._news_at = self._run(self._work, NEWS_REST)
+        owed = max(self._news_at - time.monotonic_ns(), 0)
+        self._news_at = self._run(self._work, NEWS_REST) + owed
 
     def _run(self, work: Callable[[], None], rest: int) -> int:
         """Returns the end of the rest."""

@@ -32,31 +32,48 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-async def test_the_first_comes_at_once_and_so_does_one_after_the_rest(clock: Clock) -> None:
+def owing(clock: Clock, takes: int) -> Pacer:
+    """One that has told so much news at once that it owes all the rests it may."""
+    clock.takes = takes
+    paced = Pacer(asyncio.get_running_loop(), clock.work)
+    for _ in range(200):
+        paced.ask()
+    return paced
+
+
+async def test_what_comes_now_and_then_is_told_at_once(clock: Clock) -> None:
     clock.takes = 10_000
     paced = Pacer(asyncio.get_running_loop(), clock.work)
-    paced.ask()
-    assert len(clock.runs) == 1
-    clock.now += pacer.NEWS_REST * clock.takes - 1
-    paced.ask()
-    assert len(clock.runs) == 1
-    clock.now += 1
-    paced.ask()
-    assert len(clock.runs) == 2
+    for number in range(1, 6):
+        paced.ask()
+        assert len(clock.runs) == number
+    for number in range(6, 100):
+        clock.now += pacer.NEWS_REST * clock.takes
+        paced.ask()
+        assert len(clock.runs) == number
+    paced.close()
+
+
+async def test_much_of_it_gets_its_share_of_the_time(clock: Clock) -> None:
+    paced = owing(clock, 10_000)
+    begun, before = clock.now, len(clock.runs)
+    for _ in range(100_000):
+        clock.now += 1000
+        paced.ask()
+    share = (len(clock.runs) - before) * clock.takes / (clock.now - begun)
+    assert share == pytest.approx(1 / (1 + pacer.NEWS_REST), rel=0.05)
     paced.close()
 
 
 async def test_what_is_asked_for_during_a_rest_is_done_once_after_it(clock: Clock) -> None:
-    done = asyncio.Event()
-    clock.takes = 100_000
-    paced = Pacer(asyncio.get_running_loop(), lambda: (clock.work(), done.set())[0])
-    paced.ask()
-    done.clear()
+    paced = owing(clock, 10_000)
+    before = len(clock.runs)
     for _ in range(5):
         paced.ask()
-    async with asyncio.timeout(10):
-        await done.wait()
-    assert len(clock.runs) == 2
+    assert len(clock.runs) == before
+    await asyncio.sleep(0.05)
+    assert len(clock.runs) == before + 1
+    paced.close()
 
 
 async def test_no_rest_is_longer_than_the_longest(clock: Clock) -> None:
@@ -84,10 +101,8 @@ async def test_what_is_offered_waits_for_its_rest_only_while_commands_come(clock
 
 
 async def test_nothing_runs_after_the_end(clock: Clock) -> None:
-    clock.takes = 1000
-    paced = Pacer(asyncio.get_running_loop(), clock.work)
-    paced.ask()
-    paced.ask()
+    paced = owing(clock, 10_000)
+    before = len(clock.runs)
     paced.close()
     await asyncio.sleep(0.01)
-    assert len(clock.runs) == 1
+    assert len(clock.runs) == before
