@@ -60,10 +60,6 @@ class Feed:
         """The last one that was read; empty when the viewer has left."""
         return bytes(ffi.buffer(self._packet, self._size[0]))
 
-    def generation(self, scanout: int) -> int:
-        """Of the last SCANOUT; 0: there was none."""
-        return int(self._core.scanouts[scanout].generation)
-
     def look(self, scanout: int) -> None:
         """There may be something to send, though nothing changed."""
         self._core.scanouts[scanout].dirty = 1

@@ -97,7 +97,6 @@ class Screens:
         self._cursor = ffi.new("vg_cursor *")
         self._damage = Region()
         self._retired = ffi.new("uint64_t[]", _RETIRED_BATCH)
-        self._generations = [0] * lib.VG_MAX_SCANOUTS
         self.sinks: list[Sink] = []
 
     def publish(self) -> None:
@@ -106,18 +105,12 @@ class Screens:
         if dirty:
             for scanout in _bits(dirty & 0xFFFF):
                 self._take_damage(scanout)
-                lib.vg_scanout_frame(self.core, scanout, self._frame)
-                self._generations[scanout] = self._frame.generation
                 for sink in tuple(self.sinks):
                     sink.scanout_changed(scanout, self._damage)
             for scanout in _bits(dirty >> 16):
                 for sink in tuple(self.sinks):
                     sink.cursor_changed(scanout)
         self._tell_retired()
-
-    def generation(self, scanout: int) -> int:
-        """The frame's, as it was at the last ``publish``."""
-        return self._generations[scanout]
 
     def frame(self, scanout: int) -> Frame:
         """What the scanout shows now."""
