@@ -68,7 +68,7 @@ def measure(device: str, modes: list[str], seconds: float, options: list[str]) -
     """Flips a second by mode, of one boot."""
     with (
         vhost_user_socket(device, options) as socket,
-        Guest(guest_image(), vhost_user=socket, properties="xres=1920,yres=1080") as guest,
+        Guest(guest_image(), vhost_user=socket, properties="xres=1920,yres=1080", accelerator="tcg") as guest,
     ):
         guest.wait_boot()
         return {mode: flips(guest, mode, seconds) for mode in modes}

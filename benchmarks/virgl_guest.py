@@ -38,11 +38,11 @@ def booted(device: str) -> Iterator[Guest]:
     with ExitStack() as stack:
         if device == "in-process":
             desktop = stack.enter_context(Desktop())
-            guest = Guest(guest_image(), gl_display=desktop.display, kernel=KERNEL)
+            guest = Guest(guest_image(), gl_display=desktop.display, kernel=KERNEL, accelerator="tcg")
         else:
             daemon = Daemon(*(["--virgl"] if device == "ours" else []))
             stack.callback(daemon.close)
-            guest = Guest(guest_image(), vhost_user=daemon.socket, kernel=KERNEL)
+            guest = Guest(guest_image(), vhost_user=daemon.socket, kernel=KERNEL, accelerator="tcg")
         stack.enter_context(guest)
         guest.wait_boot()
         yield guest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def _state_of(served: object) -> Iterator[tuple[str, str]]:
+    daemon, guest = getattr(served, "daemon", None), getattr(served, "guest", None) or getattr(served, "ours", None)
+    if isinstance(daemon, Daemon):
+        yield "Log of the daemon", daemon.log()
+    if isinstance(guest, Guest):
+        yield "The guest's processors", guest.processors()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure tells what both ends of the device were at."""
+    report = yield
+    if report.failed:
+        for served in item.funcargs.values():
+            report.sections.extend(_state_of(served))
+    return report
 
 
 @pytest.fixture(scope="session")

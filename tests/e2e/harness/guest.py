@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from types import TracebackType
 from . import picture
 from .agent import Agent
 from .picture import Picture
-from .qmp import Qmp
+from .qmp import Qmp, QmpError
 from .waiting import wait_until
 
 REPO = Path(__file__).resolve().parents[3]
@@ -41,7 +42,9 @@ class Guest:
     vhost_user: path of the vhost-user socket of a back-end; None: QEMU's in-process device. gl_display: the in-process
     device is the one with 3D, and this (an Xvfb's name) is where it renders and QEMU has its window.
     outputs: max_outputs of the device. properties: more of them, as on QEMU's command line. kernel: more words for the
-    kernel's command line. devices: more -device options.
+    kernel's command line. devices: more -device options. accelerator: QEMU's. With a thread for each of the guest's
+    processors a reboot can be QEMU's end, whatever the device ("iotlb_to_section: Assertion failed"; QEMU 10.0, 2 of 70
+    reboots on a busy machine, one of them with its own device; with one thread for all none of 80).
     """
 
     image: Path
@@ -51,6 +54,7 @@ class Guest:
     properties: str = ""
     kernel: str = ""
     devices: list[str] = field(default_factory=list)
+    accelerator: str = "tcg,thread=single"
 
     def __post_init__(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="vhost-gpu-e2e-")
@@ -66,7 +70,8 @@ class Guest:
             raise
 
     def _command(self) -> list[str]:
-        words = f"""qemu-system-x86_64 -name guest -M pc,memory-backend=memory -cpu {_GUEST["cpu"]} -accel tcg -smp 2
+        words = f"""qemu-system-x86_64 -name guest -M pc,memory-backend=memory -cpu {_GUEST["cpu"]}
+            -accel {self.accelerator} -smp 2
             -m {_GUEST["memory"]} -object memory-backend-memfd,id=memory,size={_GUEST["memory"]},share=on
             -nodefaults -no-user-config -display {"sdl,gl=on" if self.gl_display else "none"}
             -kernel {self.image}/vmlinuz -initrd {self.image}/initrd
@@ -132,6 +137,14 @@ class Guest:
 
     def qemu_log(self) -> str:
         return (self.directory / "qemu.log").read_text(errors="replace")
+
+    def processors(self) -> str:
+        """Where the guest's processors are, for whoever looks into a failure."""
+        try:
+            said: str = self.qmp.command("human-monitor-command", command_line="info registers -a")
+        except (OSError, EOFError, QmpError) as error:
+            return f"QEMU does not say: {error!r}"
+        return "\n".join(line for line in said.splitlines() if re.match(r"CPU#|[RE]IP=", line))
 
     def close(self) -> None:
         """Ends QEMU and removes its files."""
