@@ -32,16 +32,16 @@ def placed(placement: Placement, pids: Iterable[int]) -> Iterator[set[int]]:
     front, back = placement.cpus(before)
     processes = list(pids)
     os.sched_setaffinity(0, front)
-    _move(processes, back)
+    move(processes, back)
     try:
         yield back
     finally:
         os.sched_setaffinity(0, before)
-        _move(processes, before)
+        move(processes, before)
 
 
-def _move(pids: Iterable[int], cpus: set[int]) -> None:
-    """All threads of the processes; those that have ended need no place."""
+def move(pids: Iterable[int], cpus: set[int]) -> None:
+    """Puts all threads of the processes there; those that have ended need no place."""
     for pid in pids:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             for task in Path(f"/proc/{pid}/task").iterdir():

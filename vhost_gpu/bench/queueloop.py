@@ -93,6 +93,18 @@ class Stop:
         self.flag[0] = 1
 
 
+class Tally:
+    """Counts the operations of a run in another thread while it goes on. Such a run keeps no latencies."""
+
+    def __init__(self) -> None:
+        self.result = ffi.new("vb_result *")
+
+    @property
+    def operations(self) -> int:
+        """Finished so far."""
+        return int(self.result.operations)
+
+
 class QueueLoop:
     """Drives ``ring`` in C from here on: whoever set it up has nothing in flight and leaves it alone."""
 
@@ -140,21 +152,23 @@ class QueueLoop:
         count: int = 0,
         interval: float = 0.0,
         stop: Stop | None = None,
+        tally: Tally | None = None,
     ) -> Run:
         """Sends ``operations`` one after another, over and over, ``depth`` in flight, each of equally many commands.
 
         Ends after ``seconds`` or ``count`` operations, whichever is there and first, or at ``stop``. ``interval``:
-        seconds from one begin to the next. Raises BenchError when the device ends, hangs, or answers with an error.
+        seconds from one begin to the next. ``tally``: is kept meanwhile. Raises BenchError when the device ends, hangs,
+        or answers with an error.
         """
         commands = _commands(operations)
-        room = min(count or MAX_LATENCIES, MAX_LATENCIES)
+        room = 0 if tally is not None else min(count or MAX_LATENCIES, MAX_LATENCIES)
         latencies = ffi.new("uint64_t[]", room)
         job = ffi.new("vb_job *")
         job.commands, job.variants, job.per_op = commands, len(operations), len(operations[0])
         job.depth, job.max_ops, job.max_ns = depth, count, int(seconds * 1e9)
         job.interval_ns, job.stop = int(interval * 1e9), ffi.NULL if stop is None else stop.flag
         job.latency, job.latency_room = latencies, room
-        result = ffi.new("vb_result *")
+        result = ffi.new("vb_result *") if tally is None else tally.result
         _check(lib.vb_run(self._queue, job, result), result)
         return Run(
             result.operations,

@@ -1,14 +1,26 @@
-"""Many sessions at once: does each get its share? Ours only; other back-ends serve one connection."""
+"""Many sessions at once: does each get its share? Ours only; other back-ends serve one connection.
+
+A session and its guest, which wake each other, get the share of a CPU that the scheduler gives them. It balances CPUs
+by how many threads wait there, not by how long each works: pairs that it has spread over all CPUs are served unevenly,
+whatever they do. So there is a figure with each pair on one CPU, as many on each, and one where the scheduler puts
+them, beside pairs that are no sessions at all.
+"""
 
 from __future__ import annotations
 
-import threading
+import os
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol, Self
 
+from vhost_gpu.bench import pairs
 from vhost_gpu.bench.guest import BenchGuest
 from vhost_gpu.bench.model import Figure, Scenario, Settings
-from vhost_gpu.bench.queueloop import Prepared, Run
+from vhost_gpu.bench.placement import move
+from vhost_gpu.bench.queueloop import Prepared, Stop, Tally
 from vhost_gpu.bench.target import Target
 from vhost_gpu.guest.memory import MIB
 
@@ -16,33 +28,92 @@ _SESSIONS = 64
 _QUICK_SESSIONS = 4
 _MEMORY = 2 * MIB
 _SECONDS = 4.0
+_WARM_SECONDS = 0.5
+_LOOK_SECONDS = 0.01
 _SIDE = 256
-"""Of an update: enough work for a session to be what takes the time, and not who waits for whom on which CPU."""
+"""Of an update: enough work for a session to be what takes the time, and not who waits for whom."""
+_UPDATE_BYTES = _SIDE * _SIDE * 4
 
 
-def _run(guest: BenchGuest, operation: tuple[Prepared, ...], seconds: float, barrier: threading.Barrier) -> Run:
-    barrier.wait()
-    return guest.control.run([operation], seconds=seconds)
+class _Counted(Protocol):
+    @property
+    def operations(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Worker:
+    """A guest of ours, the process of its session, and what it does."""
+
+    guest: BenchGuest
+    pids: frozenset[int]
+    operation: tuple[Prepared, ...]
+
+    @classmethod
+    def open(cls, target: Target, stack: ExitStack) -> Self:
+        before = set(target.pids())
+        guest = stack.enter_context(BenchGuest.open(target, memory=_MEMORY))
+        operation = guest.surface(_SIDE, _SIDE).update()
+        guest.control.run([operation], count=10)
+        return cls(guest, frozenset(target.pids()) - before, operation)
+
+    def run(self, cpus: set[int], stop: Stop, tally: Tally) -> None:
+        """Keeps the session busy, from a thread that ends with it."""
+        os.sched_setaffinity(0, cpus)
+        move(self.pids, cpus)
+        self.guest.control.run([self.operation], stop=stop, tally=tally)
+
+
+def _rates(counted: Sequence[_Counted], seconds: float) -> list[float]:
+    """Operations a second of each, once all have begun and while all go on."""
+    while not all(one.operations for one in counted):
+        time.sleep(_LOOK_SECONDS)
+    time.sleep(_WARM_SECONDS)
+    before = [(time.monotonic(), one.operations) for one in counted]
+    time.sleep(seconds)
+    after = [(time.monotonic(), one.operations) for one in counted]
+    return [(done - had) / (end - start) for (start, had), (end, done) in zip(before, after, strict=True)]
+
+
+@contextmanager
+def _busy(workers: Sequence[_Worker], places: Sequence[set[int]]) -> Iterator[list[Tally]]:
+    """All of them, until leaving, dealt out to the places in turns. Raises BenchError then, when one has failed."""
+    stop, tallies = Stop(), [Tally() for _ in workers]
+    with ThreadPoolExecutor(len(workers)) as pool:
+        running = [
+            pool.submit(worker.run, places[index % len(places)], stop, tally)
+            for index, (worker, tally) in enumerate(zip(workers, tallies, strict=True))
+        ]
+        try:
+            yield tallies
+        finally:
+            stop.set()
+        for run in running:
+            run.result()
+
+
+def _unevenness(rates: Sequence[float]) -> float:
+    return sum(rates) / len(rates) / min(rates)
 
 
 def _sessions(target: Target, settings: Settings) -> dict[str, float]:
     count = _QUICK_SESSIONS if settings.quick else _SESSIONS
     seconds = settings.seconds if settings.quick else max(settings.seconds, _SECONDS)
+    cpus = os.sched_getaffinity(0)
     with ExitStack() as stack:
-        guests = [stack.enter_context(BenchGuest.open(target, memory=_MEMORY)) for _ in range(count)]
-        work = [(guest, guest.surface(_SIDE, _SIDE).update()) for guest in guests]
-        for guest, operation in work:
-            guest.control.run([operation], count=10)
-        barrier = threading.Barrier(count)
-        with ThreadPoolExecutor(count) as pool:
-            futures = [pool.submit(_run, guest, operation, seconds, barrier) for guest, operation in work]
-            rates = [future.result().rate for future in futures]
+        workers = [_Worker.open(target, stack) for _ in range(count)]
+        with _busy(workers, [cpus]) as tallies:
+            free = _rates(tallies, seconds)
+        with _busy(workers, [{cpu} for cpu in cpus]) as tallies:
+            placed = _rates(tallies, seconds)
         memory = target.pss_bytes() / count
-    fair = sum(rates) / count
+    with pairs.running(count, _UPDATE_BYTES) as alone:
+        limit = _rates(alone, seconds)
     return {
-        "slowest": fair / min(rates),
-        "fastest": max(rates) / fair,
-        "total": sum(rates),
+        "slowest": _unevenness(placed),
+        "fastest": max(placed) / (sum(placed) / count),
+        "slowest_free": _unevenness(free),
+        "limit_free": _unevenness(limit),
+        "total": sum(free),
         "pss": memory / MIB,
     }
 
@@ -52,9 +123,17 @@ SCENARIOS = (
         "sessions-64",
         "64 sessions at once, each with a 256x256 update in flight",
         (
-            Figure("slowest", "Fair share by the slowest session's", "", "lower"),
-            Figure("fastest", "The fastest session's share by the fair one", "", "lower"),
-            Figure("total", "Updates a second, all sessions", "/s", "higher"),
+            Figure("slowest", "Fair share by the slowest session's, each on a CPU with its guest", "", "lower"),
+            Figure("fastest", "The fastest session's share by the fair one, likewise", "", "lower"),
+            Figure(
+                "slowest_free",
+                "Fair share by the slowest session's, where the scheduler puts them",
+                "",
+                "lower",
+                limit="limit_free",
+            ),
+            Figure("limit_free", "The same of pairs that copy and wake each other, no sessions", "", "lower"),
+            Figure("total", "Updates a second, all sessions, where the scheduler puts them", "/s", "higher"),
             Figure("pss", "Memory (PSS) a session", "MiB", "lower"),
         ),
         _sessions,

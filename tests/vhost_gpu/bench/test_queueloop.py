@@ -3,6 +3,7 @@
 import os
 import selectors
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -23,7 +24,7 @@ from tests.vhost_gpu.guest.toydevice import ToyDevice
 from vhost_gpu.bench.commands import RINGS, small_flush
 from vhost_gpu.bench.guest import BenchGuest
 from vhost_gpu.bench.model import BenchError
-from vhost_gpu.bench.queueloop import Prepared, QueueLoop, Stop, percentile, prepare
+from vhost_gpu.bench.queueloop import Prepared, QueueLoop, Stop, Tally, percentile, prepare
 from vhost_gpu.bench.target import Target
 from vhost_gpu.guest.driver import F_EVENT_IDX, F_INDIRECT_DESC, LINUX_FEATURES
 from vhost_gpu.guest.memory import GuestMemory
@@ -262,3 +263,16 @@ def test_percentiles_are_values_that_were_measured():
     assert percentile([5], 1) == 5
     with pytest.raises(ValueError, match="no values"):
         percentile([], 50)
+
+
+def test_a_tally_counts_while_the_run_goes_on():
+    stop, tally = Stop(), Tally()
+    with Target.start(OURS) as target, BenchGuest.open(target) as guest, ThreadPoolExecutor(1) as pool:
+        update = guest.surface(16, 16).update()
+        running = pool.submit(guest.control.run, [update], stop=stop, tally=tally)
+        while tally.operations < 3:
+            time.sleep(0.001)
+        stop.set()
+        run = running.result()
+    assert run.operations == tally.operations
+    assert run.latencies == []

@@ -119,3 +119,7 @@ uint64_t vb_copy(const vb_piece *pieces, uint64_t count, uint64_t max_ns, uint64
 int64_t vb_ping(int out, int in, uint64_t max_ns, uint64_t *latency, uint64_t room);
 /* The other side: until the value 2 or more is read. */
 int vb_pong(int in, int out);
+/* Does so again and again until stop is set; how often stands in *done meanwhile. 0 or a negative errno. */
+int vb_call(int out, int in, const int *stop, uint64_t *done);
+/* The other side, which copies the piece each time. */
+int vb_serve(int in, int out, const int *stop, const vb_piece *piece);
