@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "vg_internal.h"
+#include "vg_copy.h"
 
+#define FRAMES ((1u << VG_MAX_SCANOUTS) - 1) /* of dev->dirty */
 #define COST_PER_CLOCK 8     /* commands between two looks at the clock */
 #define PIXELS_PER_COST 8192 /* a transfer of so many pixels counts as one more command */
 #define MANY_DONE 8u         /* completions that are worth an interrupt of their own */
@@ -296,6 +298,15 @@ static bool goes_on(struct vg_device *dev, const struct vg_queue *queue)
            vg_render_goes_on(dev->render);
 }
 
+/* A frame that took long to copy is told of before the next one is copied, or only every other would be seen. */
+static bool shows_much(struct vg_device *dev)
+{
+    if (!(dev->dirty & FRAMES) || dev->copied < VG_STREAM_FROM)
+        return false;
+    dev->copied = 0;
+    return true;
+}
+
 static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_ns, vg_request *out)
 {
     uint64_t cost = 0, start = vg_now_ns();
@@ -322,6 +333,8 @@ static int drain(struct vg_device *dev, struct vg_queue *queue, uint64_t budget_
             vg_ring_publish(dev, queue);
             return state;
         }
+        if (shows_much(dev))
+            return vg_ring_publish(dev, queue) < 0 ? VG_DRAIN_BROKEN : VG_DRAIN_AGAIN;
         if (cost >= COST_PER_CLOCK) {
             cost = 0;
             if (vg_ring_publish(dev, queue) < 0)

@@ -241,6 +241,7 @@ void vg_backing_read(struct vg_device *dev, struct vg_backing *backing, struct v
 {
     struct copy copy = copy_begin(dev, rows.bytes * rows.count);
 
+    dev->copied += rows.bytes * rows.count;
     if (rows.bytes == rows.dst_stride && rows.bytes == rows.src_stride) {
         rows.bytes *= rows.count;
         rows.count = 1;

@@ -32,6 +32,7 @@ struct vg_device {
     struct vg_scanout scanouts[VG_MAX_SCANOUTS];
     struct vg_cursor_state cursors[VG_MAX_SCANOUTS];
     uint32_t dirty;
+    uint64_t copied;      /* bytes of pictures since drain.c had news told of them */
     uint64_t poll_ns;     /* how long an eager queue is polled: 0 or up to 50 us (poll.c) */
     int draining;         /* index of the queue being drained now, else -1 (drain.c) */
     int polling_cursor;   /* inside vg_poll_cursor (drain.c) */

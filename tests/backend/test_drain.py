@@ -346,6 +346,39 @@ def test_budget_spent_returns_again_and_loses_nothing():
         assert [head for head, _ in kit.control.take_used()] == heads
 
 
+def test_each_large_frame_is_told_of(kit):
+    """However much time there is: a frame that took long to copy ends the turn."""
+    copy = big_transfer(kit)
+    assert lib.vg_set_scanout(kit.core, 0, 1, 0, 0, 1024, 512) == OK
+    lib.vg_take_dirty(kit.core)
+    for _ in range(3):
+        kit.control.send(copy, 24)
+        kit.control.send(flush(1, 1024, 512), 24)
+    for frame in range(3):
+        assert kit.control.drain(10**10) == AGAIN
+        assert lib.vg_take_dirty(kit.core) == 1
+        assert len(kit.control.take_used()) == 2, f"frame {frame} and no other"
+    assert kit.control.drain(10**10) == IDLE
+
+
+def test_small_frames_are_told_of_together(kit):
+    kit.make_resource(1, 64, 64)
+    assert lib.vg_set_scanout(kit.core, 0, 1, 0, 0, 64, 64) == OK
+    for _ in range(3):
+        kit.control.send(transfer(1, 64, 64), 24)
+        kit.control.send(flush(1, 64, 64), 24)
+    assert kit.control.drain(10**10) == IDLE
+
+
+def test_large_pictures_that_no_screen_shows_end_no_turn(kit):
+    copy = big_transfer(kit)
+    for i in range(3):
+        kit.control.send(copy, 24)
+        kit.control.send(flush(1, 1024, 512), 24)
+        kit.cursor.send(move_cursor(0, i, i), 0)
+    assert kit.control.drain(10**10) == IDLE
+
+
 def test_call_is_signalled_before_again():
     with Kit(num=64) as kit:
         for _ in range(60):
