@@ -35,7 +35,7 @@ def _state_of(served: object) -> Iterator[tuple[str, str]]:
 def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failure tells what both ends of the device were at."""
     report = yield
-    if report.failed:
+    if report.failed and report.when == "call":  # later they may be gone
         for served in item.funcargs.values():
             report.sections.extend(_state_of(served))
     return report

@@ -1,9 +1,8 @@
 """Many sessions at once: does each get its share? Ours only; other back-ends serve one connection.
 
-A session and its guest, which wake each other, get the share of a CPU that the scheduler gives them. It balances CPUs
-by how many threads wait there, not by how long each works: pairs that it has spread over all CPUs are served unevenly,
-whatever they do. So there is a figure with each pair on one CPU, as many on each, and one where the scheduler puts
-them, beside pairs that are no sessions at all.
+Sessions and their guests wake each other wherever the scheduler puts them: that is what people have. Beside it stand
+pairs of threads that are no sessions, for what the scheduler alone makes of so many, and the same sessions each on one
+CPU with its guest, as many on each, for what is left without its choices.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Protocol, Self
 
 from vhost_gpu.bench import pairs
 from vhost_gpu.bench.guest import BenchGuest
-from vhost_gpu.bench.model import Figure, Scenario, Settings
+from vhost_gpu.bench.model import BenchError, Figure, Scenario, Settings
 from vhost_gpu.bench.placement import move
 from vhost_gpu.bench.queueloop import Prepared, Stop, Tally
 from vhost_gpu.bench.target import Target
@@ -30,6 +29,7 @@ _MEMORY = 2 * MIB
 _SECONDS = 4.0
 _WARM_SECONDS = 0.5
 _LOOK_SECONDS = 0.01
+_PATIENCE_SECONDS = 30.0
 _SIDE = 256
 """Of an update: enough work for a session to be what takes the time, and not who waits for whom."""
 _UPDATE_BYTES = _SIDE * _SIDE * 4
@@ -64,13 +64,18 @@ class _Worker:
 
 
 def _rates(counted: Sequence[_Counted], seconds: float) -> list[float]:
-    """Operations a second of each, once all have begun and while all go on."""
+    """Operations a second of each, once all have begun and while all go on. Raises BenchError when one stands still."""
+    end = time.monotonic() + _PATIENCE_SECONDS
     while not all(one.operations for one in counted):
+        if time.monotonic() > end:
+            raise BenchError("not all of them have begun")
         time.sleep(_LOOK_SECONDS)
     time.sleep(_WARM_SECONDS)
     before = [(time.monotonic(), one.operations) for one in counted]
     time.sleep(seconds)
     after = [(time.monotonic(), one.operations) for one in counted]
+    if any(done == had for (_, had), (_, done) in zip(before, after, strict=True)):
+        raise BenchError("one of them stands still")
     return [(done - had) / (end - start) for (start, had), (end, done) in zip(before, after, strict=True)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 
 from tests.vhost_gpu.guestkit import QEMU_BACKEND
 from vhost_gpu.bench.model import Program, Scenario, Settings
@@ -26,3 +28,11 @@ def figures(name: str, program: Program = OURS) -> dict[str, float]:
         values = wanted.run(target, QUICK)
     assert set(values) == {figure.name for figure in wanted.figures}
     return values
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Returns when it holds; AssertionError when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.001)

@@ -1,32 +1,32 @@
 """Threads that wake each other: they go on until leaving, and one that stands still is told of."""
 
-import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.vhost_gpu.bench.benchkit import wait_until
 from vhost_gpu.bench import pairs
 from vhost_gpu.bench.model import BenchError
 from vhost_gpu.bench.pairs import Pair
+from vhost_gpu.bench.queueloop import Stop
 
 
-def test_pairs_go_on_until_leaving():
+def test_all_pairs_go_on():
     with pairs.running(3, 4096) as running:
-        while not all(pair.operations > 3 for pair in running):
-            time.sleep(0.001)
-    ended = [pair.operations for pair in running]
-    assert [pair.operations for pair in running] == ended
+        wait_until(lambda: all(pair.operations > 3 for pair in running))
 
 
 def test_the_bytes_are_copied():
     pair = Pair(3)
     pair._memory[0][0:3] = [1, 2, 3]
-    stop = pairs.Stop()
-    with pairs.ThreadPoolExecutor(2) as pool:
+    stop = Stop()
+    with ThreadPoolExecutor(2) as pool:
         for job in pair.jobs(stop):
             pool.submit(job)
-        while not pair.operations:
-            time.sleep(0.001)
-        stop.set()
+        try:
+            wait_until(lambda: pair.operations > 0)
+        finally:
+            stop.set()
     pair.close()
     assert list(pair._memory[1]) == [1, 2, 3]
 

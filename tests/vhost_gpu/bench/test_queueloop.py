@@ -3,7 +3,6 @@
 import os
 import selectors
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,7 +18,7 @@ from protocol.virtio_gpu import (
     ResourceFlush,
     ResponseType,
 )
-from tests.vhost_gpu.bench.benchkit import OURS, THEIRS
+from tests.vhost_gpu.bench.benchkit import OURS, THEIRS, wait_until
 from tests.vhost_gpu.guest.toydevice import ToyDevice
 from vhost_gpu.bench.commands import RINGS, small_flush
 from vhost_gpu.bench.guest import BenchGuest
@@ -270,9 +269,10 @@ def test_a_tally_counts_while_the_run_goes_on():
     with Target.start(OURS) as target, BenchGuest.open(target) as guest, ThreadPoolExecutor(1) as pool:
         update = guest.surface(16, 16).update()
         running = pool.submit(guest.control.run, [update], stop=stop, tally=tally)
-        while tally.operations < 3:
-            time.sleep(0.001)
-        stop.set()
+        try:
+            wait_until(lambda: tally.operations >= 3)
+        finally:
+            stop.set()
         run = running.result()
     assert run.operations == tally.operations
     assert run.latencies == []
