@@ -83,26 +83,39 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
 
 
 class Stop:
-    """Tells runs in other threads to end."""
+    """Tells runs in other threads to end, or, in ``memory`` that they share, in other processes."""
 
-    def __init__(self) -> None:
-        self.flag = ffi.new("int *")
+    def __init__(self, memory: memoryview | None = None) -> None:
+        self._memory = None if memory is None else ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+        self.flag = ffi.new("int *") if memory is None else ffi.cast("int *", self._memory)
 
     def set(self) -> None:
         """Ends them after the operations that are in flight."""
         self.flag[0] = 1
 
+    def clear(self) -> None:
+        """For the next ones, when those have ended."""
+        self.flag[0] = 0
+
 
 class Tally:
-    """Counts the operations of a run in another thread while it goes on. Such a run keeps no latencies."""
+    """Counts the operations of a run in another thread while it goes on. Such a run keeps no latencies.
 
-    def __init__(self) -> None:
-        self.result = ffi.new("vb_result *")
+    ``memory``: shared with another process, whose run it is then.
+    """
+
+    def __init__(self, memory: memoryview | None = None) -> None:
+        self._memory = None if memory is None else ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+        self.result = ffi.new("vb_result *") if memory is None else ffi.cast("vb_result *", self._memory)
 
     @property
     def operations(self) -> int:
         """Finished so far."""
         return int(self.result.operations)
+
+    def clear(self) -> None:
+        """For the next run."""
+        self.result.operations = 0
 
 
 class QueueLoop:

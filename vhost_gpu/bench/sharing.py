@@ -1,8 +1,10 @@
 """Many sessions at once: does each get its share? Ours only; other back-ends serve one connection.
 
-Sessions and their guests wake each other wherever the scheduler puts them: that is what people have. Beside it stand
-pairs of threads that are no sessions, for what the scheduler alone makes of so many, and the same sessions each on one
-CPU with its guest, as many on each, for what is left without its choices.
+The guests are processes, each in a session of its own, as VMs are that libvirt or a service manager has started, and
+sessions and guests wake each other wherever the scheduler puts them: that is what people have. Beside it stand the same
+guests in the back-end's session, as if all were started from one terminal; pairs that are no sessions, for what the
+scheduler alone makes of so many; and the sessions each on one CPU with its guest, as many on each, for what is left
+without its choices.
 """
 
 from __future__ import annotations
@@ -10,16 +12,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, Self
 
-from vhost_gpu.bench import pairs
+from vhost_gpu.bench import apart, pairs
+from vhost_gpu.bench.apart import Apart, Shared
 from vhost_gpu.bench.guest import BenchGuest
-from vhost_gpu.bench.model import BenchError, Figure, Scenario, Settings
+from vhost_gpu.bench.model import BenchError, Figure, Program, Scenario, Settings
 from vhost_gpu.bench.placement import move
-from vhost_gpu.bench.queueloop import Prepared, Stop, Tally
+from vhost_gpu.bench.queueloop import Tally
 from vhost_gpu.bench.target import Target
 from vhost_gpu.guest.memory import MIB
 
@@ -42,25 +45,54 @@ class _Counted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Worker:
-    """A guest of ours, the process of its session, and what it does."""
+    """The process of a guest of ours, and that of its session."""
 
-    guest: BenchGuest
+    guest: Apart
     pids: frozenset[int]
-    operation: tuple[Prepared, ...]
 
     @classmethod
-    def open(cls, target: Target, stack: ExitStack) -> Self:
+    def start(cls, target: Target, stack: ExitStack, shared: Shared, index: int, own_session: bool) -> Self:
         before = set(target.pids())
-        guest = stack.enter_context(BenchGuest.open(target, memory=_MEMORY))
+        arguments = target.program, str(target.socket_path), shared, index
+        guest = stack.enter_context(apart.running(_play, *arguments, own_session=own_session))
+        return cls(guest, frozenset({guest.pid, *target.pids()} - before))
+
+
+def _play(program: Program, socket_path: str, shared: Shared, index: int) -> Iterator[None]:
+    """In the process of a guest: keeps its session busy."""
+    stop, tally = shared.stop(), shared.tally(index)
+    target = Target(program, Path(socket_path), None, None)
+    with BenchGuest.open(target, memory=_MEMORY) as guest:
         operation = guest.surface(_SIDE, _SIDE).update()
         guest.control.run([operation], count=10)
-        return cls(guest, frozenset(target.pids()) - before, operation)
+        while True:
+            yield
+            guest.control.run([operation], stop=stop, tally=tally)
 
-    def run(self, cpus: set[int], stop: Stop, tally: Tally) -> None:
-        """Keeps the session busy, from a thread that ends with it."""
-        os.sched_setaffinity(0, cpus)
-        move(self.pids, cpus)
-        self.guest.control.run([self.operation], stop=stop, tally=tally)
+
+class _Crowd:
+    """So many guests on a back-end, and their sessions."""
+
+    def __init__(self, target: Target, count: int, stack: ExitStack, *, own_sessions: bool) -> None:
+        shared = Shared(count)
+        self._stop = shared.stop()
+        self._workers = [_Worker.start(target, stack, shared, index, own_sessions) for index in range(count)]
+        self._tallies = [shared.tally(index) for index in range(count)]
+
+    @contextmanager
+    def busy(self, places: Sequence[set[int]]) -> Iterator[list[Tally]]:
+        """All of them, until leaving, dealt out to the places in turns. Raises BenchError then, when one has failed."""
+        self._stop.clear()
+        for index, (worker, tally) in enumerate(zip(self._workers, self._tallies, strict=True)):
+            tally.clear()
+            move(worker.pids, places[index % len(places)])
+            worker.guest.go()
+        try:
+            yield self._tallies
+        finally:
+            self._stop.set()
+        for worker in self._workers:
+            worker.guest.wait()
 
 
 def _rates(counted: Sequence[_Counted], seconds: float) -> list[float]:
@@ -79,23 +111,6 @@ def _rates(counted: Sequence[_Counted], seconds: float) -> list[float]:
     return [(done - had) / (end - start) for (start, had), (end, done) in zip(before, after, strict=True)]
 
 
-@contextmanager
-def _busy(workers: Sequence[_Worker], places: Sequence[set[int]]) -> Iterator[list[Tally]]:
-    """All of them, until leaving, dealt out to the places in turns. Raises BenchError then, when one has failed."""
-    stop, tallies = Stop(), [Tally() for _ in workers]
-    with ThreadPoolExecutor(len(workers)) as pool:
-        running = [
-            pool.submit(worker.run, places[index % len(places)], stop, tally)
-            for index, (worker, tally) in enumerate(zip(workers, tallies, strict=True))
-        ]
-        try:
-            yield tallies
-        finally:
-            stop.set()
-        for run in running:
-            run.result()
-
-
 def _unevenness(rates: Sequence[float]) -> float:
     return sum(rates) / len(rates) / min(rates)
 
@@ -104,20 +119,24 @@ def _sessions(target: Target, settings: Settings) -> dict[str, float]:
     count = _QUICK_SESSIONS if settings.quick else _SESSIONS
     seconds = settings.seconds if settings.quick else max(settings.seconds, _SECONDS)
     cpus = os.sched_getaffinity(0)
+    target.connect().close()  # it listens from here on
     with ExitStack() as stack:
-        workers = [_Worker.open(target, stack) for _ in range(count)]
-        with _busy(workers, [cpus]) as tallies:
+        crowd = _Crowd(target, count, stack, own_sessions=True)
+        with crowd.busy([cpus]) as tallies:
             free = _rates(tallies, seconds)
-        with _busy(workers, [{cpu} for cpu in cpus]) as tallies:
+        with crowd.busy([{cpu} for cpu in cpus]) as tallies:
             placed = _rates(tallies, seconds)
         memory = target.pss_bytes() / count
-    with pairs.running(count, _UPDATE_BYTES) as alone:
-        limit = _rates(alone, seconds)
+    with ExitStack() as stack, _Crowd(target, count, stack, own_sessions=False).busy([cpus]) as tallies:
+        together = _rates(tallies, seconds)
+    with pairs.running(count, _UPDATE_BYTES) as tallies:
+        limit = _rates(tallies, seconds)
     return {
         "slowest": _unevenness(placed),
         "fastest": max(placed) / (sum(placed) / count),
         "slowest_free": _unevenness(free),
         "limit_free": _unevenness(limit),
+        "slowest_together": _unevenness(together),
         "total": sum(free),
         "pss": memory / MIB,
     }
@@ -138,6 +157,12 @@ SCENARIOS = (
                 limit="limit_free",
             ),
             Figure("limit_free", "The same of pairs that copy and wake each other, no sessions", "", "lower"),
+            Figure(
+                "slowest_together",
+                "The same with the guests in the back-end's session, as from one terminal",
+                "",
+                "lower",
+            ),
             Figure("total", "Updates a second, all sessions, where the scheduler puts them", "/s", "higher"),
             Figure("pss", "Memory (PSS) a session", "MiB", "lower"),
         ),

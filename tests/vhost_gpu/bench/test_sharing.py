@@ -15,6 +15,7 @@ def test_every_session_has_a_share():
     assert values["fastest"] >= 1
     assert values["slowest_free"] >= 1
     assert values["limit_free"] >= 1
+    assert values["slowest_together"] >= 1
     assert values["total"] > 0
     assert values["pss"] > 0
 
