@@ -87,20 +87,22 @@ void vg_backing_detach(struct vg_device *dev, struct vg_backing *backing)
     memset(backing, 0, sizeof(*backing));
 }
 
-/* Index of the piece that holds the byte at offset, which lies before total. */
+/* Index of the piece that holds the byte at offset, which lies before total. Rows follow each other: the search widens
+   from the piece of the last one, so that it takes no longer the more pieces there are. */
 static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
 {
-    uint32_t low = backing->hint, high = backing->nr_entries;
+    uint32_t low = backing->hint, high = backing->nr_entries, width = 1;
 
     if (low && backing->ends[low - 1] > offset) {
         high = low;
         low = 0;
     }
-    /* Rows follow each other: try the piece of the last row and the one after it before the search. */
-    for (uint32_t i = low; i < high && i < low + 2; i++) {
-        if (backing->ends[i] > offset && (i == 0 || backing->ends[i - 1] <= offset))
-            return i;
+    while (width < high - low && backing->ends[low + width - 1] <= offset) {
+        low += width;
+        width *= 2;
     }
+    if (width < high - low)
+        high = low + width;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
 

@@ -35,7 +35,7 @@ struct vg_budget {
    whenever the memory table changed. */
 struct vg_backing {
     uint32_t nr_entries;      /* 0: nothing is attached */
-    uint32_t hint;            /* piece found last: the next row is usually there or in the next one */
+    uint32_t hint;            /* piece found last: the search for the next row begins there */
     uint64_t total;           /* bytes of all pieces */
     uint64_t *entries;        /* nr_entries pairs (guest-physical address, length) */
     uint64_t *ends;           /* ends[i]: bytes of the pieces 0..i */
