@@ -1,6 +1,7 @@
 """Frames of a guest that draws faster than screens show: fewer are read back, the last one always."""
 
 import struct
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ class FastKit(RenderKit):
     """Two resources, one on the screen; every read-back is followed by the longest rest."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(num=64)
         self.do(ctx_create(1), create_3d(5, 8, 4), create_3d(6, 8, 4))
         self.do(submit(1, fill(5, 1)), set_scanout(0, 5, 8, 4))
         lib.vg_render_set_rest(self.core, LONG)
@@ -49,6 +50,16 @@ def test_many_frames_take_few_reads_and_the_last_is_shown() -> None:
             kit.draw(5, value)
         kit.wait_shown(99)
         assert len(kit.calls("read_rect")) < 50
+
+
+def test_a_guest_that_draws_far_more_is_shown_every_other_frame() -> None:
+    """A rest is 15 ms, and after one with many flushes 30. Should this thread be late, it only takes longer."""
+    with FastKit() as kit:
+        start = time.monotonic()
+        for value in range(6):
+            kit.do_at_once(*([submit(1, fill(5, value)), flush(5, 8, 4)] * 10))
+            kit.wait_shown(value)
+        assert time.monotonic() - start > 0.12
 
 
 @pytest.mark.parametrize("last", [5, 6])

@@ -1,6 +1,9 @@
 """Fences: what waits, in which order it comes back on each timeline, with the guest's numbers, in one interrupt."""
 
+import os
 import struct
+import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -232,3 +235,26 @@ def test_a_disabled_ring_is_not_touched_and_nothing_is_lost(poll_fd: bool) -> No
         lib.vg_queue_set_enabled(kit.core, lib.VG_QUEUE_CONTROL, 1)
         kit.resume()
         assert kit.collect(3) == [chain.head for chain in chains]
+
+
+def render_thread() -> int:
+    """Of this process."""
+    tasks = Path("/proc/self/task").iterdir()
+    (thread,) = (int(task.name) for task in tasks if (task / "comm").read_text() == "render\n")
+    return thread
+
+
+def test_a_renderer_with_slow_frames_leaves_the_cpus_to_others() -> None:
+    normal = os.getpriority(os.PRIO_PROCESS, 0)
+    with RenderKit(hold=True) as kit:
+        kit.do(ctx_create(1))
+        for number in range(1, 4):
+            assert os.getpriority(os.PRIO_PROCESS, render_thread()) == normal
+            kit.post(submit(1, **fence(number, 1)))
+            kit.settle_down()
+            time.sleep(0.02)
+            kit.retire(number)
+            kit.collect(1)
+        kit.settle_down()
+        assert os.getpriority(os.PRIO_PROCESS, render_thread()) == max(normal, 4)
+        assert os.getpriority(os.PRIO_PROCESS, 0) == normal

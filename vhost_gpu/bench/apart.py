@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import reduction
@@ -107,6 +108,7 @@ def running(play: Play, *arguments: object, own_session: bool = True) -> Iterato
 
 
 def _main(connection: Connection, own_session: bool, play: Play, arguments: tuple[object, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who has started it
     if own_session:
         os.setsid()
     Thread(target=_end_with_parent, daemon=True).start()
