@@ -99,14 +99,11 @@ class Stop:
 
 
 class Tally:
-    """Counts the operations of a run in another thread while it goes on. Such a run keeps no latencies.
+    """Counts the operations of a run elsewhere while it goes on, in ``memory`` that both see. It keeps no latencies."""
 
-    ``memory``: shared with another process, whose run it is then.
-    """
-
-    def __init__(self, memory: memoryview | None = None) -> None:
-        self._memory = None if memory is None else ffi.from_buffer("uint8_t[]", memory, require_writable=True)
-        self.result = ffi.new("vb_result *") if memory is None else ffi.cast("vb_result *", self._memory)
+    def __init__(self, memory: memoryview) -> None:
+        self._memory = ffi.from_buffer("uint8_t[]", memory, require_writable=True)
+        self.result = ffi.cast("vb_result *", self._memory)
 
     @property
     def operations(self) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from vhost_gpu.bench import apart, pairs
 from vhost_gpu.bench.apart import Apart, Shared
@@ -36,11 +36,6 @@ _PATIENCE_SECONDS = 30.0
 _SIDE = 256
 """Of an update: enough work for a session to be what takes the time, and not who waits for whom."""
 _UPDATE_BYTES = _SIDE * _SIDE * 4
-
-
-class _Counted(Protocol):
-    @property
-    def operations(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class _Crowd:
             worker.guest.wait()
 
 
-def _rates(counted: Sequence[_Counted], seconds: float) -> list[float]:
+def _rates(counted: Sequence[Tally], seconds: float) -> list[float]:
     """Operations a second of each, once all have begun and while all go on. Raises BenchError when one stands still."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while not all(one.operations for one in counted):

@@ -20,10 +20,11 @@ from protocol.virtio_gpu import (
 )
 from tests.vhost_gpu.bench.benchkit import OURS, THEIRS, wait_until
 from tests.vhost_gpu.guest.toydevice import ToyDevice
+from vhost_gpu.bench.apart import Shared
 from vhost_gpu.bench.commands import RINGS, small_flush
 from vhost_gpu.bench.guest import BenchGuest
 from vhost_gpu.bench.model import BenchError
-from vhost_gpu.bench.queueloop import Prepared, QueueLoop, Stop, Tally, percentile, prepare
+from vhost_gpu.bench.queueloop import Prepared, QueueLoop, Stop, percentile, prepare
 from vhost_gpu.bench.target import Target
 from vhost_gpu.guest.driver import F_EVENT_IDX, F_INDIRECT_DESC, LINUX_FEATURES
 from vhost_gpu.guest.memory import GuestMemory
@@ -265,7 +266,7 @@ def test_percentiles_are_values_that_were_measured():
 
 
 def test_a_tally_counts_while_the_run_goes_on():
-    stop, tally = Stop(), Tally()
+    stop, tally = Stop(), Shared(1).tally(0)
     with Target.start(OURS) as target, BenchGuest.open(target) as guest, ThreadPoolExecutor(1) as pool:
         update = guest.surface(16, 16).update()
         running = pool.submit(guest.control.run, [update], stop=stop, tally=tally)
