@@ -7,8 +7,8 @@ from backend._core import ffi, lib
 from backend.region import Region
 from backend.screens import Frame
 
-COPIED_MESSAGE: int = lib.VG_UPDATE_BUFFER
-"""Bytes of messages whose pixels are copied, at most."""
+COPIED_AT_ONCE: int = lib.VG_UPDATE_BUFFER
+"""Bytes of messages that are copied at a time, at most."""
 
 
 class Sender:
@@ -21,14 +21,13 @@ class Sender:
         core: the ``vg_device``.
         socket: the descriptor of a stream socket of the vhost-user-gpu protocol; the caller's.
         queue_limit: bytes in the socket's queue, up to which a message is begun.
-        message_size: bytes of a picture that a message refers to, at most (or one row).
 
     Raises:
         OSError: there is no thread to be had.
     """
 
-    def __init__(self, core: Any, socket: int, queue_limit: int, message_size: int) -> None:
-        sender = lib.vg_sender_new(socket, queue_limit, message_size)
+    def __init__(self, core: Any, socket: int, queue_limit: int) -> None:
+        sender = lib.vg_sender_new(socket, queue_limit)
         if sender == ffi.NULL:
             raise OSError("no thread to send pictures with")
         self._device = core

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 
 from backend.region import Region
 from backend.screens import Frame, Screens
-from backend.sender import COPIED_MESSAGE, Sender
+from backend.sender import COPIED_AT_ONCE, Sender
 
 MAX_HOLD_SECONDS = 1.0
 """How long a VMM may take to read an image that the guest's next frames wait for."""
-_NAMED_MESSAGE = 512 * 1024
-"""Bytes of an image that one message refers to, at most."""
 _SEND_BUFFER = 1024 * 1024
 _SLACK = 32 * 1024
 _FIRST_LOOK_SECONDS = 0.001
@@ -75,11 +73,9 @@ class DisplayStream:
         self._queued = array.array("i", [0])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         size = connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        message_size = max(COPIED_MESSAGE, min(_NAMED_MESSAGE, size // 2))
-        # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads. Where
-        # buffers are so small, a message may go in parts.
-        self._room = max(size // 4, size - max(message_size, 2 * COPIED_MESSAGE) - _SLACK)
-        self._sender = Sender(screens.core, connection.fileno(), self._room, message_size)
+        # Never less than what the kernel calls writable (a quarter), or the loop would spin until the VMM reads.
+        self._room = max(size // 4, size - 2 * COPIED_AT_ONCE - _SLACK)
+        self._sender = Sender(screens.core, connection.fileno(), self._room)
         self._closed = False
         loop.add_reader(self._sender, on_news)
 
@@ -131,7 +127,7 @@ class DisplayStream:
 
     @property
     def has_room(self) -> bool:
-        """Whether the largest message would be taken whole. (A copied byte may cost the socket two of its buffer.)"""
+        """Whether what is copied would be taken whole. (Each byte may cost the socket two of its buffer.)"""
         if self._sender.busy:
             return self._sender.posted == 0
         return self._queue_length() <= self._room

@@ -1,8 +1,9 @@
 """Sink 1: the VMM's own display, over the vhost-user-gpu socket that it handed over (GPU_SET_SOCKET).
 
-A picture is sent as UPDATE messages of a few rows, each small enough for the socket to take in one piece: a VMM reads
-a message's rest blockingly, so none must ever be left half sent. While the messages of one frame go out, its image
-is held; what changes meanwhile adds up and makes the next frame. A VMM that does not read just gets fewer frames.
+A rectangle is sent as one UPDATE message: a VMM draws it as a whole, and nobody sees half a frame. A VMM reads a
+message's rest blockingly, so it is a thread's whole business to send it (``vhost_gpu.display_stream``). While the
+messages of one frame go out, its image is held; what changes meanwhile adds up and makes the next frame. A VMM that
+does not read just gets fewer frames.
 """
 
 import asyncio

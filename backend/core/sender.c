@@ -28,8 +28,8 @@ struct bytes {
 
 struct vg_sender {
     int socket;
-    uint64_t queue_limit, message_size;
-    uint8_t *buffer; /* of the message that is being sent */
+    uint64_t queue_limit;
+    uint8_t *buffer; /* of what is being sent */
     int wake_fd, news_fd;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -147,7 +147,7 @@ static int read_named(const struct vg_sender *sender, const struct vg_update *up
 /* What is left of a message becomes bytes, in front of all others: the image may change from now on. */
 static void keep_rest(struct vg_sender *sender, const struct vg_update *update, uint64_t done)
 {
-    uint64_t rest = update->size + update->named - done;
+    uint64_t of_part = update->size + update->named - done, rest = of_part + update->missing;
     uint64_t of_data = done < update->size ? update->size - done : 0;
     uint8_t *data = make_room(&sender->posted, rest);
     if (data == NULL) {
@@ -157,6 +157,7 @@ static void keep_rest(struct vg_sender *sender, const struct vg_update *update, 
     memmove(data + rest, data, sender->posted.size);
     memcpy(data, update->data + update->size - of_data, of_data);
     sender->error = read_named(sender, update, done > update->size ? done - update->size : 0, data + of_data);
+    vg_picture_end_message(&sender->picture, data + of_part);
     sender->posted.size += rest;
 }
 
@@ -175,21 +176,25 @@ static ssize_t send_part(struct vg_sender *sender, const struct vg_update *updat
     return sent;
 }
 
-static void send_update(struct vg_sender *sender, const struct vg_update *update)
+/* Whether all of it went out. */
+static bool send_update(struct vg_sender *sender, const struct vg_update *update)
 {
     uint64_t done = 0;
     while (done < update->size + update->named && sender->error == 0) {
         ssize_t sent = send_part(sender, update, done);
         if (sent > 0) {
             done += (uint64_t)sent;
-        } else if (sent == 0 && (sender->cancelled || sender->stopping)) {
-            if (done > 0)
+        } else if (sent == 0 && sender->cancelled) {
+            if (done > 0 || update->continues)
                 keep_rest(sender, update, done);
-            return;
+            return false;
+        } else if (sent == 0 && sender->stopping) {
+            return false;
         } else if (sent == 0) {
             wait_for(sender, true);
         }
     }
+    return sender->error == 0;
 }
 
 static void end_job(struct vg_sender *sender)
@@ -199,20 +204,26 @@ static void end_job(struct vg_sender *sender)
     tell(sender);
 }
 
-/* The next message of the job, or its end. */
+static bool next_part(struct vg_sender *sender, struct vg_update *update)
+{
+    pthread_mutex_unlock(&sender->lock);
+    bool more = vg_picture_next(&sender->picture, sender->buffer, update);
+    pthread_mutex_lock(&sender->lock);
+    return more;
+}
+
+/* The next messages of the job, whole ones, or its end. */
 static void go_on(struct vg_sender *sender)
 {
     struct vg_update update;
-    pthread_mutex_unlock(&sender->lock);
-    bool more = vg_picture_next(&sender->picture, sender->buffer, sender->message_size, &update);
-    pthread_mutex_lock(&sender->lock);
-    if (!more) {
-        end_job(sender);
-        return;
-    }
-    if (update.named > 0)
-        sender->by_reference = true;
-    send_update(sender, &update);
+    do {
+        if (!next_part(sender, &update)) {
+            end_job(sender);
+            return;
+        }
+        if (update.named > 0)
+            sender->by_reference = true;
+    } while (send_update(sender, &update) && update.missing > 0);
 }
 
 /* A step of what there is to do. */
@@ -272,14 +283,13 @@ static void discard(struct vg_sender *sender)
     free(sender);
 }
 
-vg_sender *vg_sender_new(int socket, uint64_t queue_limit, uint64_t message_size)
+vg_sender *vg_sender_new(int socket, uint64_t queue_limit)
 {
     struct vg_sender *sender = calloc(1, sizeof(*sender));
     if (sender == NULL)
         return NULL;
     sender->socket = socket;
     sender->queue_limit = queue_limit;
-    sender->message_size = message_size;
     sender->buffer = malloc(VG_UPDATE_BUFFER);
     sender->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sender->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -1,7 +1,7 @@
 /*
- * A picture as messages of the vhost-user-gpu protocol: VHOST_USER_GPU_UPDATE (docs/interop/vhost-user-gpu of QEMU),
- * each with some rows of a rectangle behind its header. Rows that follow each other in the image, in the socket's
- * format, are named and left where they are; others are copied.
+ * A picture as messages of the vhost-user-gpu protocol: VHOST_USER_GPU_UPDATE (docs/interop/vhost-user-gpu of QEMU).
+ * A rectangle is one message, however large: a VMM draws each message as a whole, and may show its screen between two.
+ * Rows that follow each other in the image, in the socket's format, are named and left where they are; others are copied.
  */
 #include <errno.h>
 #include <linux/virtio_gpu.h>
@@ -45,20 +45,27 @@ static bool is_direct(const struct vg_picture *picture, vg_rect rect)
            (picture->format == VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM || picture->format == VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM);
 }
 
-/* As many rows of the next rectangle as make so many bytes, at least one. */
+/* As many rows of the next rectangle as make so many bytes. */
 static vg_rect take(struct vg_picture *picture, uint64_t most)
 {
     vg_rect *left = &picture->damage.rects[picture->next], taken = *left;
     uint64_t rows = most / row_bytes(taken);
-    if (rows == 0)
-        rows = 1;
     if (rows < taken.height)
         taken.height = (uint32_t)rows;
     left->y += taken.height;
     left->height -= taken.height;
-    if (left->height == 0)
+    picture->begun = left->height > 0;
+    if (!picture->begun)
         picture->next++;
     return taken;
+}
+
+static uint64_t missing(const struct vg_picture *picture)
+{
+    if (!picture->begun)
+        return 0;
+    vg_rect left = picture->damage.rects[picture->next];
+    return row_bytes(left) * left.height;
 }
 
 static uint64_t offset_of(const struct vg_picture *picture, vg_rect rect)
@@ -74,25 +81,39 @@ static uint8_t *copy_rows(const struct vg_picture *picture, vg_rect rect, uint8_
     return out;
 }
 
+/* Whether a row of the next rectangle, which is to be copied, fits into so many bytes. */
+static bool has_row(const struct vg_picture *picture, uint64_t room)
+{
+    if (picture->next == picture->damage.count)
+        return false;
+    vg_rect rect = picture->damage.rects[picture->next];
+    return !is_direct(picture, rect) && VG_UPDATE_HEADER + row_bytes(rect) <= room;
+}
+
 /* Several small rectangles go out in one call: each costs the VMM a wake-up otherwise. */
 static void copy_rects(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
 {
+    const uint8_t *end = buffer + VG_UPDATE_BUFFER;
     uint8_t *at = buffer;
-    while (picture->next < picture->damage.count) {
-        vg_rect rect = picture->damage.rects[picture->next];
-        uint64_t used = (uint64_t)(at - buffer) + VG_UPDATE_HEADER;
-        if (is_direct(picture, rect) || (at != buffer && used + row_bytes(rect) > VG_UPDATE_BUFFER))
-            break;
-        rect = take(picture, VG_UPDATE_BUFFER - used);
-        put_header(at, picture->scanout, rect);
-        at = copy_rows(picture, rect, at + VG_UPDATE_HEADER);
+    bool continues = picture->begun;
+    while (has_row(picture, (uint64_t)(end - at))) {
+        if (!picture->begun) {
+            put_header(at, picture->scanout, picture->damage.rects[picture->next]);
+            at += VG_UPDATE_HEADER;
+        }
+        at = copy_rows(picture, take(picture, (uint64_t)(end - at)), at);
     }
-    *out = (struct vg_update){.data = buffer, .size = (uint64_t)(at - buffer)};
+    *out = (struct vg_update){
+        .data = buffer,
+        .size = (uint64_t)(at - buffer),
+        .continues = continues,
+        .missing = missing(picture),
+    };
 }
 
-static void name_rows(struct vg_picture *picture, uint8_t *buffer, uint64_t most, struct vg_update *out)
+static void name_rows(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
 {
-    vg_rect rect = take(picture, most);
+    vg_rect rect = take(picture, UINT64_MAX);
     put_header(buffer, picture->scanout, rect);
     *out = (struct vg_update){
         .data = buffer,
@@ -102,15 +123,21 @@ static void name_rows(struct vg_picture *picture, uint8_t *buffer, uint64_t most
     };
 }
 
-bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, uint64_t most_named, struct vg_update *out)
+bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
 {
     if (picture->next == picture->damage.count)
         return false;
     if (is_direct(picture, picture->damage.rects[picture->next]))
-        name_rows(picture, buffer, most_named, out);
+        name_rows(picture, buffer, out);
     else
         copy_rects(picture, buffer, out);
     return true;
+}
+
+void vg_picture_end_message(struct vg_picture *picture, uint8_t *out)
+{
+    if (picture->begun)
+        copy_rows(picture, take(picture, UINT64_MAX), out);
 }
 
 int64_t vg_picture_of(struct vg_device *dev, uint64_t id, const vg_place *place, const vg_region *damage,

@@ -233,7 +233,7 @@ int vg_image_read_xrgb(vg_device *dev, uint64_t image, uint32_t x, uint32_t y, u
 /* ---- sending pictures: a thread, for a socket that the caller keeps and uses while nothing runs here ---------------- */
 
 typedef struct vg_sender vg_sender;
-/* The most that is copied into one message, or into several short ones that go out in one call. */
+/* The most that is copied at a time. */
 #define VG_UPDATE_BUFFER 131072
 /* A scanout as the VMM knows it, and where it is in the image. */
 typedef struct {
@@ -246,9 +246,9 @@ typedef struct {
     int by_reference;         /* the last job: the socket may still refer to its image */
     int error;                /* an errno: the socket is of no use any more; 0 */
 } vg_sender_state;
-/* socket: a stream socket of the vhost-user-gpu protocol. A message is begun when at most queue_limit bytes wait in it, and
-   refers to at most message_size bytes (or one row) of an image. NULL: no thread or no memory. */
-vg_sender *vg_sender_new(int socket, uint64_t queue_limit, uint64_t message_size);
+/* socket: a stream socket of the vhost-user-gpu protocol. A message is begun when at most queue_limit bytes wait in it.
+   NULL: no thread or no memory. */
+vg_sender *vg_sender_new(int socket, uint64_t queue_limit);
 /* Ends it, in the middle of whatever it does. */
 void vg_sender_free(vg_sender *sender);
 /* An eventfd that says when a job is done, and when what was posted is gone. */
@@ -261,7 +261,8 @@ void vg_sender_status(vg_sender *sender, vg_sender_state *out);
 int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage);
 /* Whole messages, to be sent before the job's next one. -ENOMEM. */
 int vg_sender_post(vg_sender *sender, const void *data, uint64_t size);
-/* Ends a job before its next message; the image is not read any more when this returns. */
+/* Ends a job before its next message; the image is not read any more when this returns: what is missing of a message that
+   the socket does not take at once was copied. */
 void vg_sender_cancel(vg_sender *sender);
 
 /* ---- frames for a viewer -------------------------------------------------------------------------------------- */

@@ -21,18 +21,23 @@ struct vg_picture {
     uint32_t scanout, x, y; /* of the scanout in the image */
     vg_region damage;       /* of the scanout; what is left of it from next on */
     uint32_t next;
+    bool begun; /* the next one's header is made, and some rows */
 };
 
-/* Bytes, and after them so many of the picture's file that are named only. */
+/* A part of the messages, which are one for each rectangle: bytes, and after them so many of the picture's file that are
+   named only. */
 struct vg_update {
     const uint8_t *data;
     uint64_t size;
     uint64_t offset, named;
+    bool continues;     /* its first bytes belong to a message that was begun before */
+    uint64_t missing; /* bytes of its last message that are in no part yet */
 };
 
-/* The next one, made in buffer (VG_UPDATE_BUFFER bytes); at most most_named bytes (or one row) are named. False: all are
-   made. */
-bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, uint64_t most_named, struct vg_update *out);
+/* The next one, made in buffer (VG_UPDATE_BUFFER bytes). False: all are made. */
+bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out);
+/* What is missing of a message that was begun, as bytes. */
+void vg_picture_end_message(struct vg_picture *picture, uint8_t *out);
 /* The part of damage inside the place. Returns how many pixels that are; -ENOENT, -EINVAL: no such image, or place. */
 int64_t vg_picture_of(struct vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage,
                       struct vg_picture *out);

@@ -14,7 +14,6 @@ WIDTH, HEIGHT = 512, 512
 STRIDE = WIDTH * 4
 WHOLE = Rect(0, 0, WIDTH, HEIGHT)
 QUEUE_LIMIT = 100_000
-MESSAGE_SIZE = 256 * 1024
 
 
 class Picture:
@@ -64,7 +63,7 @@ class SenderKit(Picture):
         self.ours, self.peer = socket.socketpair()
         self.ours.setblocking(False)
         self.peer.settimeout(10)
-        self.sender = Sender(self.device.dev, self.ours.fileno(), QUEUE_LIMIT, MESSAGE_SIZE)
+        self.sender = Sender(self.device.dev, self.ours.fileno(), QUEUE_LIMIT)
         self._decoder = RequestDecoder()
 
     def begin(self, *rects: Rect, size: tuple[int, int] | None = None) -> int:

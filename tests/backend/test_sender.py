@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backend.region import Rect
-from backend.sender import COPIED_MESSAGE
-from tests.backend.senderkit import HEIGHT, MESSAGE_SIZE, WHOLE, WIDTH, SenderKit, places, without_x
+from backend.sender import COPIED_AT_ONCE
+from protocol.vhost_user_gpu import RequestDecoder, Update
+from tests.backend.senderkit import HEIGHT, WHOLE, WIDTH, SenderKit, places, without_x
 
-MESSAGE = 32 + MESSAGE_SIZE
-"""Bytes of each message of a whole picture."""
+MESSAGE = 32 + WIDTH * HEIGHT * 4
+"""Bytes of the message of a whole picture."""
+HALVES = [Rect(0, 0, WIDTH, 200), Rect(0, 300, WIDTH, 200)]
+"""Each far more than the socket takes at once."""
 
 Make = Callable[..., SenderKit]
 
@@ -39,12 +42,12 @@ def kit(make: Make) -> SenderKit:
 
 def test_whole_rows_go_by_reference(kit: SenderKit) -> None:
     assert kit.begin() == WIDTH * HEIGHT
-    messages = kit.updates(WIDTH * HEIGHT)
-    assert places(messages) == [Rect(0, y, WIDTH, 128) for y in range(0, HEIGHT, 128)]
-    assert b"".join(bytes(m.pixels) for m in messages) == kit.noise
+    (message,) = kit.updates(WIDTH * HEIGHT)
+    assert places([message]) == [WHOLE]
+    assert message.pixels == kit.noise
     kit.wait_idle()
     assert kit.sender.by_reference
-    assert kit.sender.sent == 4 * MESSAGE
+    assert kit.sender.sent == MESSAGE
 
 
 def test_parts_of_rows_are_copied(kit: SenderKit) -> None:
@@ -76,12 +79,23 @@ def test_many_small_rectangles(kit: SenderKit) -> None:
         assert message.pixels == without_x(kit.rows(Rect(message.x, message.y, 32, 32)))
 
 
-def test_what_is_too_large_for_one_message_is_cut_between_rows(kit: SenderKit) -> None:
+def test_what_is_copied_in_several_parts_is_one_message_all_the_same(kit: SenderKit) -> None:
+    """A VMM that shows its screen between two messages shows no half of it."""
     rect = Rect(1, 0, 500, HEIGHT)
+    assert rect.area * 4 > 2 * COPIED_AT_ONCE
     kit.begin(rect)
-    messages = kit.updates(rect.area)
-    assert all(m.width == 500 and len(m.pixels) <= COPIED_MESSAGE for m in messages)
-    assert b"".join(bytes(m.pixels) for m in messages) == without_x(kit.rows(rect))
+    (message,) = kit.updates(rect.area)
+    assert places([message]) == [rect]
+    assert message.pixels == without_x(kit.rows(rect))
+
+
+def test_large_and_small_ones_that_are_copied_together(kit: SenderKit) -> None:
+    rects = [Rect(1, 0, 100, 100), Rect(150, 120, 360, 200), Rect(1, 360, 100, 100), Rect(300, 400, 3, 3)]
+    kit.begin(*rects)
+    messages = kit.updates(sum(rect.area for rect in rects))
+    assert sorted(places(messages)) == sorted(rects)
+    for message, rect in zip(messages, places(messages), strict=True):
+        assert message.pixels == without_x(kit.rows(rect))
 
 
 def test_both_ways_in_one_job(kit: SenderKit) -> None:
@@ -151,17 +165,28 @@ def test_posts_without_a_job(kit: SenderKit) -> None:
 
 
 def test_posts_come_between_messages(kit: SenderKit) -> None:
-    kit.begin()
+    kit.begin(*HALVES)
     word = b"\x77" * 32
     kit.sender.post(word)
     heads = []
-    for _ in range(5):
+    for _ in range(3):
         heads.append(kit.read(32))
         if heads[-1] != word:
-            kit.read(MESSAGE_SIZE)
+            kit.read(WIDTH * 200 * 4)
     kit.wait_idle()
     assert heads.count(word) == 1
     assert heads[-1] != word
+
+
+@pytest.mark.parametrize("rect", [WHOLE, Rect(1, 0, 500, HEIGHT)])
+def test_no_post_comes_within_a_message(kit: SenderKit, rect: Rect) -> None:
+    kit.begin(rect)
+    head = kit.read(32)
+    kit.sender.post(b"\x77" * 32)
+    pixels = kit.read(rect.area * 4)
+    assert without_x(pixels) == without_x(kit.rows(rect))
+    assert kit.read(32) == b"\x77" * 32
+    assert head != b"\x77" * 32
 
 
 def test_large_posts_to_a_peer_that_reads_slowly(kit: SenderKit) -> None:
@@ -177,19 +202,24 @@ def test_large_posts_to_a_peer_that_reads_slowly(kit: SenderKit) -> None:
 # ---- ends
 
 
-def test_cancelling_leaves_no_message_cut(kit: SenderKit) -> None:
-    kit.begin()
-    kit.peer.setblocking(True)
+@pytest.mark.parametrize("rects", [HALVES, [Rect(1, 0, 500, 200), Rect(1, 300, 500, 200)]])
+@pytest.mark.parametrize("read", [0, 1000, 50_000])
+def test_cancelling_leaves_no_message_cut(kit: SenderKit, rects: list[Rect], read: int) -> None:
+    kit.begin(*rects)
     while not kit.sender.sent:
         kit.sender.refresh()
+    got = kit.read(read)
     kit.sender.cancel()
     assert not kit.sender.has_job
+    size = 32 + rects[0].area * 4
+    kit.device.ram[: len(kit.noise)] = bytes(len(kit.noise))
+    kit.draw()  # what is missing was copied
     kit.sender.post(b"end")
-    got = b""
-    while not got.endswith(b"end"):
-        got += kit.peer.recv(1 << 20)
-    assert (len(got) - 3) % MESSAGE == 0
-    assert got[32:MESSAGE] == kit.noise[:MESSAGE_SIZE]
+    got += kit.read(size - len(got))
+    (message,) = RequestDecoder().feed(got)
+    assert isinstance(message, Update)
+    assert without_x(message.pixels) == without_x(kit.rows(rects[0]))
+    assert kit.read(3) == b"end"
     kit.wait_idle()
 
 

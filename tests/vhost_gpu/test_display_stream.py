@@ -13,8 +13,8 @@ from tests.backend.senderkit import HEIGHT, WHOLE, WIDTH, Picture
 from vhost_gpu.display_stream import DisplayStream
 
 SMALL = Rect(3, 4, 5, 6)
-WHOLE_SIZE = WIDTH * HEIGHT * 4 + 2 * 32
-"""Bytes of the whole picture's messages."""
+WHOLE_SIZE = WIDTH * HEIGHT * 4 + 32
+"""Bytes of the whole picture's message."""
 
 
 class Kit(Picture):

@@ -309,12 +309,12 @@ async def test_commands_queued_while_stopped_are_served_after_cont(rings: int) -
         await kit.display.wait_until(pictures(GREEN))
 
 
-@pytest.mark.parametrize("after", range(1, 40, 3))
+@pytest.mark.parametrize("after", [0, 1, 12, 60, 100, *range(200, 640 * 480 * 4, 100_000)])
 async def test_the_display_socket_may_close_at_any_moment(after: int) -> None:
     """In the middle of frames too: the guest goes on, and the next socket gets the whole picture."""
     async with running() as kit:
         framebuffer = await shown(kit.gpu, 640, 480, RED)
-        await kit.display.wait_until(lambda d: len(d.requests) >= min(after, 9))
+        await kit.display.wait_until(lambda d: d.received >= after)
         kit.display.close()
         await paint(framebuffer, GREEN)
         await kit.vmm.gpu_set_socket()

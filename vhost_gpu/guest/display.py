@@ -119,6 +119,8 @@ class VmmDisplay:
         self.cursors: dict[int, Cursor] = {}
         self.requests: list[str] = []
         """Names of the messages on the present socket, in order."""
+        self.received = 0
+        """Bytes from the present socket."""
         self.violations: list[str] = []
         """What the device did that it must not do, on any socket."""
         self.opened = 0
@@ -135,6 +137,7 @@ class VmmDisplay:
         self.pictures.clear()
         self.cursors.clear()
         self.requests.clear()
+        self.received = 0
         self.opened += 1
         self._sock = ours
         if self.behaviour is not Behaviour.STUCK:
@@ -167,6 +170,7 @@ class VmmDisplay:
         decoder = RequestDecoder()
         try:
             while data := await loop.sock_recv(sock, 1 << 20):
+                self.received += len(data)
                 for message in decoder.feed(data):
                     self._note(message)
                     answer = self._answer(message)

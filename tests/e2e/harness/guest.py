@@ -132,6 +132,23 @@ class Guest:
         self.qmp.command("screendump", filename=str(target), device="gpu", head=head)
         return picture.load(target)
 
+    def wait_picture(self, expected: Picture, head: int = 0, timeout: float = 20) -> None:
+        """Returns when QEMU's own display shows a picture: it gets its frames after the guest's commands are done.
+
+        AssertionError with the difference when that does not come.
+        """
+        last = ""
+
+        def same() -> bool:
+            nonlocal last
+            last = picture.difference(self.screendump(head), expected)
+            return not last
+
+        try:
+            wait_until(same, timeout, "the picture")
+        except TimeoutError:
+            raise AssertionError(f"QEMU's display: {last}") from None
+
     def console_log(self) -> str:
         return (self.directory / "console.log").read_text(errors="replace")
 
