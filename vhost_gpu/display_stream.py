@@ -86,9 +86,7 @@ class DisplayStream:
         self._closed = True
         self._loop.remove_reader(self._sender)
         self._sender.close()
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._end_look()
         if self._picture is not None:
             self._screens.release(self._picture.image)
             self._picture = None
@@ -113,7 +111,10 @@ class DisplayStream:
         ended = self._picture is not None and not self._sender.has_job
         if ended:
             self._end_picture()
-        return self._release_read() or ended
+        released = self._release_read() or ended
+        if ended:
+            self._look_soon()
+        return released
 
     @property
     def busy(self) -> bool:
@@ -189,7 +190,6 @@ class DisplayStream:
         image, self._picture = self._picture.image, None
         if self._sender.by_reference:
             self._lent.append(_Lent(image, self.sent + self._sender.posted, self._loop.time()))
-            self._look_later(_FIRST_LOOK_SECONDS)
         else:
             self._screens.release(image)
 
@@ -205,6 +205,7 @@ class DisplayStream:
             scanout = self._picture.scanout
             self._sender.cancel()
             self._end_picture()
+            self._look_soon()
         while self._lent and _is_over(self._lent[0].since, now):
             self._screens.release(self._lent.popleft().image)
         return scanout
@@ -224,16 +225,24 @@ class DisplayStream:
         fcntl.ioctl(self._socket, termios.TIOCOUTQ, self._queued)
         return self._queued[0]
 
+    def _look_soon(self) -> None:
+        """The kernel does not tell when a queue has run empty. A VMM that reads at all has soon done so."""
+        self._end_look()
+        self._look_later(_FIRST_LOOK_SECONDS)
+
     def _look_later(self, delay: float) -> None:
-        if self._look is None:
+        if self._look is None and self._lent and delay < MAX_HOLD_SECONDS:
             self._look = self._loop.call_later(delay, self._look_now, delay)
 
     def _look_now(self, delay: float) -> None:
-        """The kernel does not tell when a queue has run empty. A VMM that reads at all has soon done so."""
         self._look = None
         self._on_news()
-        if self._lent and delay < MAX_HOLD_SECONDS:
-            self._look_later(delay * 2)
+        self._look_later(delay * 2)
+
+    def _end_look(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
 
 
 def _is_over(since: float, now: float) -> bool:

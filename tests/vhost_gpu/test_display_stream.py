@@ -97,6 +97,30 @@ async def test_nobody_needs_to_ask_for_what_was_read(kit: Kit) -> None:
             await asyncio.sleep(0.001)
 
 
+async def test_what_was_read_by_the_end_is_not_looked_for(kit: Kit) -> None:
+    """Each look is a wake-up in the middle of the guest's frames."""
+    image = kit.frame.image
+    kit.begin()
+    kit.draw()
+    kit.read(WHOLE_SIZE)
+    await kit.until_idle()
+    assert not kit.is_held(image)
+    kit.news.clear()
+    await asyncio.sleep(0.02)
+    assert not kit.news.is_set()
+
+
+async def test_looks_become_rare_while_nobody_reads(kit: Kit) -> None:
+    kit.begin(Rect(0, 0, WIDTH, 16))
+    await kit.until_idle()
+    looks = 0
+    for _ in range(100):
+        kit.news.clear()
+        await asyncio.sleep(0.001)
+        looks += kit.news.is_set()
+    assert looks <= 7
+
+
 async def test_a_copied_picture_is_given_back_at_once(kit: Kit) -> None:
     image = kit.frame.image
     assert kit.begin(SMALL) == SMALL.area
