@@ -491,6 +491,7 @@ int vg_take_retired_images(vg_device *dev, uint64_t *out, uint32_t max)
 
     if (count > INT32_MAX)
         count = INT32_MAX;
+    vg_render_news_taken(dev);
     if (count == 0)
         return 0;
     memcpy(out, images->retired, count * sizeof(*out));

@@ -257,6 +257,14 @@ void vg_render_tell(struct vg_render *render)
 
 void vg_render_tell_if_dirty(struct vg_render *render)
 {
-    if (render->dev->dirty != 0 || render->dev->images.num_retired != 0)
-        vg_render_tell(render);
+    if (render->dirty_told || (render->dev->dirty == 0 && render->dev->images.num_retired == 0))
+        return;
+    render->dirty_told = true;
+    vg_render_tell(render);
+}
+
+void vg_render_news_taken(struct vg_device *dev)
+{
+    if (dev->render != NULL)
+        dev->render->dirty_told = false;
 }

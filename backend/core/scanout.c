@@ -325,6 +325,7 @@ uint32_t vg_take_dirty(vg_device *dev)
     uint32_t dirty = dev->dirty;
 
     dev->dirty = 0;
+    vg_render_news_taken(dev);
     return dirty;
 }
 

@@ -125,6 +125,7 @@ struct vg_render {
     /* news for the loop */
     int news_fd, news_event_fd, timer_fd; /* news_fd: an epoll of the other two */
     bool told;
+    bool dirty_told; /* of frames, cursors and images; the loop takes them a while after it has read news_event_fd */
     vg_request request;
     enum { VG_NO_REQUEST, VG_REQUEST_OFFERED, VG_REQUEST_TAKEN } request_state;
 
@@ -141,6 +142,7 @@ struct vg_render {
     bool unfenced_work;      /* submitted since the last fence of the global timeline */
     uint32_t pending;        /* fences */
     uint64_t nap_ns;         /* between two calls of poll, without a poll_fd */
+    uint64_t short_nap_ns;   /* the longest that a fence outlasted lately, with nothing else to do meanwhile */
     uint64_t last_done_ns;   /* when the last fence was */
     uint32_t slow_fences;    /* in a row */
     bool gave_way;
@@ -196,6 +198,8 @@ void vg_render_signal(int fd);
 /* Tells the loop that there is something for it. */
 void vg_render_tell(struct vg_render *render);
 void vg_render_tell_if_dirty(struct vg_render *render);
+/* What was dirty has been taken: what is so from now on is news again. */
+void vg_render_news_taken(struct vg_device *dev);
 
 /* ---- render_thread.c ---- */
 void *vg_render_main(void *arg);

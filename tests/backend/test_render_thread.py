@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from backend._core import ffi, lib
 from tests.backend.fake_renderer import fake
 from tests.backend.renderkit import MESSAGE, RenderKit, create_3d, ctx_create, fence, ops_address, submit
-from tests.backend.ringkit import OK, Kit, create_2d, flush, get_display_info, header, move_cursor
+from tests.backend.ringkit import OK, Kit, create_2d, flush, get_display_info, move_cursor, set_scanout, transfer
 
 DISPLAY_INFO = 0x1101
 
@@ -136,8 +137,29 @@ def test_many_turns_between_thread_and_loop() -> None:
 def test_frames_are_news() -> None:
     with RenderKit() as kit:
         kit.make_resource(4, 8, 8)
-        kit.do(header(0x103) + b"\0" * 8 + b"\x08\0\0\0" * 2 + b"\0" * 4 + b"\x04\0\0\0")
+        kit.do(set_scanout(0, 4, 8, 8))
         kit.wait(lambda: lib.vg_take_dirty(kit.core) == 1)
+
+
+def test_frames_are_news_once_until_they_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is not woken for what it knows of; what comes after it has taken that is news again."""
+    with RenderKit() as kit:
+        told: list[bool] = []
+        drawn = transfer(4, 8, 8), flush(4, 8, 8)
+        serve = kit.serve_news
+        monkeypatch.setattr(kit, "serve_news", lambda: (told.append(True), serve()))
+        kit.make_resource(4, 8, 8)
+        kit.do(ctx_create(1), set_scanout(0, 4, 8, 8))
+        for _ in range(3):
+            kit.wait(lambda: told)
+            for number in range(5):
+                kit.do(*drawn, submit(1, **fence(number, 1)))
+            kit.settle_down()
+            assert not select.select([kit.news], [], [], 0)[0]
+            assert len(told) == 1
+            told.clear()
+            assert lib.vg_take_dirty(kit.core) == 1
+            kit.do(*drawn)
 
 
 def test_what_the_renderer_says_is_heard_even_in_a_long_call() -> None:
