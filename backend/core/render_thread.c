@@ -15,7 +15,7 @@
 #include "vg_internal.h"
 
 #define BUDGET_NS 1000000u     /* of one drain */
-#define FIRST_NAP_NS 200000u   /* without a poll_fd: between two looks at the fences */
+#define SHORTEST_NAP_NS 200000u /* without a poll_fd: between two looks at the fences */
 #define LONGEST_NAP_NS 1000000u
 #define KICKLESS_NS 1000000    /* a ring without a kick eventfd is looked at so often */
 #define SETTLE_NS 500000000u   /* how long a queue that stops waits for fences */
@@ -70,7 +70,7 @@ static int open_renderer(struct vg_render *render)
 
 static void settle(struct vg_render *render)
 {
-    const struct timespec nap = {.tv_nsec = FIRST_NAP_NS};
+    const struct timespec nap = {.tv_nsec = SHORTEST_NAP_NS};
     uint64_t start = vg_now_ns();
     vg_fences_poll(render);
     while (render->pending > 0 && vg_now_ns() - start < SETTLE_NS) {
@@ -184,6 +184,11 @@ static int64_t until_due(const struct vg_render *render)
     return due > now ? (int64_t)(due - now) : 0;
 }
 
+static uint64_t longer(uint64_t nap_ns)
+{
+    return nap_ns == 0 ? SHORTEST_NAP_NS : nap_ns * 2 < LONGEST_NAP_NS ? nap_ns * 2 : LONGEST_NAP_NS;
+}
+
 static int64_t nap(struct vg_render *render, bool kicks)
 {
     int64_t ns = kicks && control(render)->kick_fd < 0 ? KICKLESS_NS : -1;
@@ -191,10 +196,9 @@ static int64_t nap(struct vg_render *render, bool kicks)
     if (render->pending == 0 || render->poll_fd >= 0)
         return ns;
     if (render->nap_ns == 0)
-        render->nap_ns = FIRST_NAP_NS;
-    ns = sooner(ns, (int64_t)render->nap_ns);
-    render->nap_ns = render->nap_ns * 2 < LONGEST_NAP_NS ? render->nap_ns * 2 : LONGEST_NAP_NS;
-    return ns;
+        render->nap_ns = render->short_nap_ns;
+    render->nap_ns = longer(render->nap_ns);
+    return sooner(ns, (int64_t)render->nap_ns);
 }
 
 static void take_wake(struct vg_render *render)
@@ -204,6 +208,16 @@ static void take_wake(struct vg_render *render)
         return; /* somebody woke us in another way */
 }
 
+/* A nap that is over before the fence costs the renderer CPU time for nothing; one that only the fence ends keeps a guest
+   waiting that has kicked meanwhile. So the next fence's first one depends on how the last ones went. */
+static void learn(struct vg_render *render, bool wanted, uint64_t ns)
+{
+    if (wanted)
+        render->short_nap_ns = 0;
+    else if (ns > render->short_nap_ns && !atomic_load_explicit(&render->any_done, memory_order_relaxed))
+        render->short_nap_ns = ns;
+}
+
 /* In the renderer, for fences, unless there is something else to do. */
 static void wait_in_renderer(struct vg_render *render, struct pollfd *fds, nfds_t count, uint64_t ns)
 {
@@ -211,6 +225,7 @@ static void wait_in_renderer(struct vg_render *render, struct pollfd *fds, nfds_
         vg_call_begin(render);
         render->ops->wait(ns);
         vg_call_end(render);
+        learn(render, poll(fds, count, 0) > 0, ns);
     } else if (fds[0].revents) {
         take_wake(render);
     }

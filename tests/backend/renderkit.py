@@ -81,11 +81,15 @@ def detach_backing(resource: int) -> bytes:
 class RenderKit(Kit):
     """Both queues run, the renderer is open, the render thread goes on; the loop's part is done by hand."""
 
-    def __init__(self, *, poll_fd: bool = False, hold: bool = False, resume: bool = True, **options: Any) -> None:
+    def __init__(
+        self, *, poll_fd: bool = False, wait: bool = False, hold: bool = False, resume: bool = True, **options: Any
+    ) -> None:
         super().__init__(**options)
         ops = ops_address()
         fake.fake_use_poll_fd(poll_fd)
         fake.fake_hold_fences(hold)
+        if wait:
+            fake.fake_use_wait()
         why = ffi.new("char[]", 100)
         assert lib.vg_render_start(self.core, ffi.cast("void *", ops), ffi.NULL, why, 100) == 0, ffi.string(why)
         lib.vg_render_set_rest(self.core, 0)

@@ -258,3 +258,39 @@ def test_a_renderer_with_slow_frames_leaves_the_cpus_to_others() -> None:
         kit.settle_down()
         assert os.getpriority(os.PRIO_PROCESS, render_thread()) == max(normal, 4)
         assert os.getpriority(os.PRIO_PROCESS, 0) == normal
+
+
+# ---- waiting in the renderer
+
+
+def naps(kit: RenderKit, number: int, count: int) -> list[str]:
+    """Posts a command with the fence of this number, lets the thread wait for it so often, and ends it."""
+    fake.fake_clear_calls()
+    (chain,) = kit.post(submit(1, **fence(number, 1)))
+    until = time.monotonic() + 10
+    while len(kit.calls("wait")) < count:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    kit.retire(number)
+    assert kit.collect(1) == [chain.head]
+    return kit.calls("wait")[:count]
+
+
+def test_a_nap_that_the_last_fence_outlasted_is_not_tried_again() -> None:
+    with RenderKit(hold=True, wait=True) as kit:
+        kit.do(ctx_create(1))
+        assert naps(kit, 1, 5) == ["wait 200000", "wait 400000", "wait 800000", "wait 1000000", "wait 1000000"]
+        assert naps(kit, 2, 2) == ["wait 1000000", "wait 1000000"]
+
+
+def test_naps_are_short_again_when_the_guest_has_kicked_meanwhile() -> None:
+    with RenderKit(hold=True, wait=True) as kit:
+        kit.do(ctx_create(1))
+        naps(kit, 1, 5)
+        with kit.hanging("wait"):
+            (late,) = kit.post(submit(1, **fence(2, 1)))
+            kit.wait_hanging()
+            (other,) = kit.post(submit(1))
+            kit.retire(2)
+        assert sorted(kit.collect(2)) == sorted([late.head, other.head])
+        assert naps(kit, 3, 1) == ["wait 200000"]

@@ -405,7 +405,17 @@ static int fake_fence(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq)
     return 0;
 }
 
-static const struct vg_renderer_ops ops = {
+/* Never sooner, though a fence may be done: what the thread does then is what is looked at. */
+static void fake_wait(uint64_t ns)
+{
+    INSIDE;
+    const struct timespec time = {.tv_nsec = (long)ns};
+    called("wait", " %llu", (unsigned long long)ns);
+    nanosleep(&time, NULL);
+    fake_poll();
+}
+
+static struct vg_renderer_ops ops = {
     .version = VG_RENDERER_VERSION,
     .open = fake_open,
     .close = fake_close,
@@ -446,6 +456,7 @@ const void *fake_ops(void)
     hold_fences = use_poll_fd = 0;
     hang_at[0] = '\0';
     last_seq = 0;
+    ops.wait = NULL;
     pthread_mutex_unlock(&lock);
     return &ops;
 }
@@ -471,6 +482,11 @@ void fake_hold_fences(int hold)
 void fake_use_poll_fd(int use)
 {
     use_poll_fd = use;
+}
+
+void fake_use_wait(void)
+{
+    ops.wait = fake_wait;
 }
 
 void fake_retire(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq, int at_once)

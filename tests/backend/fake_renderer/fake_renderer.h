@@ -9,6 +9,8 @@ void fake_fail(const char *name, int result);
 void fake_hold_fences(int hold);
 /* Whether there is a poll_fd; takes effect at the next open. */
 void fake_use_poll_fd(int use);
+/* The thread waits for fences in the renderer; to be called before it is started. */
+void fake_use_wait(void);
 /* Fences of this timeline up to seq are done: told by the next poll, or, at_once, by the calling thread. */
 void fake_retire(uint32_t ctx_id, uint32_t ring_idx, uint64_t seq, int at_once);
 /* Calls of this name hang until fake_release. NULL: none does. */
