@@ -3,8 +3,9 @@
  * turned on and the loop sleeps. The guest saves its kick and the device its wake-up, which is what a short command's
  * round trip mostly costs.
  *
- * Only commands that came soon one after another start it, and each time that none came in time it is tried less often,
- * so that a guest with a few commands a frame, or none, costs next to nothing.
+ * Only commands that came soon start it: one after another, or after the last fence that the guest waited for. Each time
+ * that none came in time it is tried less often, so that a guest with a few commands a frame, or none, costs next to
+ * nothing.
  */
 #include <time.h>
 
@@ -68,7 +69,7 @@ int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
         return 0; /* what keeps the guest waiting is not its own next command, and the renderer wants the CPU */
     if (queue->eager < EAGER_FROM || dev->poll_ns == 0 || queue != &dev->queues[VG_QUEUE_CONTROL])
         return 0;
-    if (vg_ring_publish(dev, queue) < 0)
+    if (vg_ring_disarm(dev, queue) < 0 || vg_ring_publish(dev, queue) < 0)
         return -1;
     vg_ring_notify(dev, queue);
     for (uint64_t start = vg_now_ns(); vg_now_ns() - start < dev->poll_ns; relax()) {

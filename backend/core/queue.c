@@ -174,13 +174,12 @@ static int signal_eventfd(int fd, int may_block)
     return write(fd, &one, sizeof(one)) == (ssize_t)sizeof(one);
 }
 
-void vg_queue_clear_kick(struct vg_queue *queue)
+bool vg_queue_clear_kick(struct vg_queue *queue)
 {
     uint64_t count;
     if (queue->kick_fd < 0 || (queue->kick_blocks && would_block(queue->kick_fd, POLLIN)))
-        return;
-    if (read(queue->kick_fd, &count, sizeof(count)) < 0)
-        return; /* nothing there: an earlier drain took it */
+        return false;
+    return read(queue->kick_fd, &count, sizeof(count)) > 0; /* else an earlier drain took it, or none came */
 }
 
 void vg_queue_call(struct vg_queue *queue)

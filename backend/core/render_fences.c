@@ -187,6 +187,8 @@ void vg_fences_collect(struct vg_render *render)
     }
     drop_idle_timelines(render);
     vg_queue_notify(render->dev, VG_QUEUE_CONTROL);
+    if (render->pending == 0)
+        vg_poll_idle(render->dev, &render->dev->queues[VG_QUEUE_CONTROL]); /* it is the guest's turn from now on */
 }
 
 void vg_fences_poll(struct vg_render *render)

@@ -12,6 +12,7 @@
 #include <linux/virtio_gpu.h>
 #include <linux/virtio_ring.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vg_api.h"
@@ -184,8 +185,8 @@ struct vg_queue {
 /* ---- queue.c ---- */
 /* Marks the queue broken, with a printf-style reason, and signals the err eventfd. */
 __attribute__((format(printf, 2, 3))) void vg_queue_break(struct vg_queue *queue, const char *format, ...);
-/* Takes notice of a kick. */
-void vg_queue_clear_kick(struct vg_queue *queue);
+/* Takes notice of a kick, if there was one. */
+bool vg_queue_clear_kick(struct vg_queue *queue);
 /* Writes 1 to the call eventfd. */
 void vg_queue_call(struct vg_queue *queue);
 

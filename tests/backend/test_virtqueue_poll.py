@@ -1,11 +1,14 @@
 """Bounded polling: commands that come soon after each other are found with a kick and without; others by kick only."""
 
+import os
 import threading
+import time
 
 import pytest
 
 from backend._core import lib
-from tests.backend.ringkit import FEATURES, KINDS, OK, Kit, flush, move_cursor
+from tests.backend.renderkit import LIMIT, RenderKit, ctx_create, fence, submit, with_features
+from tests.backend.ringkit import EVENT_IDX, FEATURES, KINDS, OK, Kit, flush, move_cursor
 
 IDLE = lib.VG_DRAIN_IDLE
 ROUNDS = 300
@@ -76,3 +79,26 @@ def test_the_cursor_queue_does_not_wait_for_it(kit):
     assert kit.control.drain() == IDLE
     kit.cursor.drain()
     assert [head for head, _ in kit.cursor.take_used()] == [chain.head]
+
+
+@pytest.mark.parametrize("event_idx", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guest_that_waits_for_fences_and_kicks_when_asked_to_loses_nothing(kind, event_idx):
+    """The render thread looks for the guest's next command after the last fence."""
+    features = with_features(KINDS[kind]) & ~(0 if event_idx else EVENT_IDX)
+    with RenderKit(hold=True, features=features, ram_size=1 << 22) as kit:
+        lib.vg_set_poll_us(kit.core, 50)
+        kit.do(ctx_create(1))
+        for number in range(1, ROUNDS + 1):
+            chain = kit.control.send(submit(1, **fence(number, 1)), indirect=True)
+            if kit.control.kick_wanted():
+                os.eventfd_write(kit.control.kick, 1)
+            kit.retire(number, at_once=True)
+            assert spin_for_used(kit.control) == [chain.head]
+
+
+def spin_for_used(ring):
+    until = time.monotonic() + LIMIT
+    while not (used := ring.take_used()):
+        assert time.monotonic() < until
+    return [head for head, _ in used]
