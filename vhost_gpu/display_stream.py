@@ -189,7 +189,7 @@ class DisplayStream:
         assert self._picture is not None
         image, self._picture = self._picture.image, None
         if self._sender.by_reference:
-            self._lent.append(_Lent(image, self.sent + self._sender.posted, self._loop.time()))
+            self._lent.append(_Lent(image, self.sent, self._loop.time()))
         else:
             self._screens.release(image)
 

@@ -1,6 +1,6 @@
 """Sink 1: the VMM's own display, over the vhost-user-gpu socket that it handed over (GPU_SET_SOCKET).
 
-A rectangle is sent as one UPDATE message: a VMM draws it as a whole, and nobody sees half a frame. A VMM reads a
+A rectangle is sent as one UPDATE message, which a VMM draws as a whole: nobody sees half of it. A VMM reads a
 message's rest blockingly, so it is a thread's whole business to send it (``vhost_gpu.display_stream``). While the
 messages of one frame go out, its image is held; what changes meanwhile adds up and makes the next frame. A VMM that
 does not read just gets fewer frames.

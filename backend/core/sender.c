@@ -23,7 +23,7 @@
 
 struct bytes {
     uint8_t *data;
-    uint64_t size, room;
+    uint64_t start, size, room; /* size bytes from start on are left */
 };
 
 struct vg_sender {
@@ -105,31 +105,51 @@ static void wait_for(struct vg_sender *sender, bool socket_too)
 
 /* ---- the thread: bytes ---- */
 
-static uint8_t *make_room(struct bytes *bytes, uint64_t more)
+static void drop(struct bytes *bytes)
 {
-    if (bytes->size + more > bytes->room) {
-        uint8_t *data = realloc(bytes->data, bytes->size + more);
-        if (data == NULL)
-            return NULL;
-        bytes->data = data;
-        bytes->room = bytes->size + more;
-    }
-    return bytes->data;
+    free(bytes->data);
+    *bytes = (struct bytes){0};
+}
+
+/* Room for more, before and behind what is left. False: no memory, and nothing has changed. */
+static bool make_room(struct bytes *bytes, uint64_t before, uint64_t behind)
+{
+    uint64_t wanted = before + bytes->size + behind;
+    uint8_t *data = malloc(wanted);
+    if (data == NULL)
+        return false;
+    if (bytes->size > 0)
+        memcpy(data + before, bytes->data + bytes->start, bytes->size);
+    free(bytes->data);
+    *bytes = (struct bytes){.data = data, .start = before, .size = bytes->size, .room = wanted};
+    return true;
+}
+
+static bool append(struct bytes *bytes, const void *data, uint64_t size)
+{
+    uint64_t end = bytes->start + bytes->size;
+    if (size > bytes->room - end && !make_room(bytes, 0, size))
+        return false;
+    memcpy(bytes->data + bytes->start + bytes->size, data, size);
+    bytes->size += size;
+    return true;
 }
 
 static void send_posted(struct vg_sender *sender)
 {
     struct bytes *posted = &sender->posted;
-    ssize_t sent = send_bytes(sender, posted->data, posted->size, 0);
+    ssize_t sent = send_bytes(sender, posted->data + posted->start, posted->size, 0);
     note(sender, sent);
     if (sent == 0)
         wait_for(sender, true);
     if (sent <= 0)
         return;
+    posted->start += (uint64_t)sent;
     posted->size -= (uint64_t)sent;
-    memmove(posted->data, posted->data + sent, posted->size);
-    if (posted->size == 0)
-        tell(sender);
+    if (posted->size > 0)
+        return;
+    drop(posted);
+    tell(sender);
 }
 
 static int read_named(const struct vg_sender *sender, const struct vg_update *update, uint64_t done, uint8_t *out)
@@ -149,15 +169,15 @@ static void keep_rest(struct vg_sender *sender, const struct vg_update *update, 
 {
     uint64_t of_part = update->size + update->named - done, rest = of_part + update->missing;
     uint64_t of_data = done < update->size ? update->size - done : 0;
-    uint8_t *data = make_room(&sender->posted, rest);
-    if (data == NULL) {
+    if (!make_room(&sender->posted, rest, 0)) {
         sender->error = ENOMEM;
         return;
     }
-    memmove(data + rest, data, sender->posted.size);
+    uint8_t *data = sender->posted.data;
     memcpy(data, update->data + update->size - of_data, of_data);
     sender->error = read_named(sender, update, done > update->size ? done - update->size : 0, data + of_data);
     vg_picture_end_message(&sender->picture, data + of_part);
+    sender->posted.start = 0;
     sender->posted.size += rest;
 }
 
@@ -180,7 +200,7 @@ static ssize_t send_part(struct vg_sender *sender, const struct vg_update *updat
 static bool send_update(struct vg_sender *sender, const struct vg_update *update)
 {
     uint64_t done = 0;
-    while (done < update->size + update->named && sender->error == 0) {
+    while (done < update->size + update->named && sender->error == 0 && !sender->stopping) {
         ssize_t sent = send_part(sender, update, done);
         if (sent > 0) {
             done += (uint64_t)sent;
@@ -188,13 +208,11 @@ static bool send_update(struct vg_sender *sender, const struct vg_update *update
             if (done > 0 || update->continues)
                 keep_rest(sender, update, done);
             return false;
-        } else if (sent == 0 && sender->stopping) {
-            return false;
         } else if (sent == 0) {
             wait_for(sender, true);
         }
     }
-    return sender->error == 0;
+    return sender->error == 0 && !sender->stopping;
 }
 
 static void end_job(struct vg_sender *sender)
@@ -230,7 +248,7 @@ static void go_on(struct vg_sender *sender)
 static void work(struct vg_sender *sender)
 {
     if (sender->error != 0 && sender->posted.size > 0) {
-        sender->posted.size = 0; /* nobody will read it */
+        drop(&sender->posted); /* nobody will read it */
         tell(sender);
     }
     if (sender->has_job && (sender->error != 0 || sender->cancelled))
@@ -363,14 +381,11 @@ int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const
 int vg_sender_post(vg_sender *sender, const void *data, uint64_t size)
 {
     pthread_mutex_lock(&sender->lock);
-    uint8_t *room = make_room(&sender->posted, size);
-    if (room != NULL) {
-        memcpy(room + sender->posted.size, data, size);
-        sender->posted.size += size;
+    bool kept = append(&sender->posted, data, size);
+    if (kept)
         eventfd_write(sender->wake_fd, 1);
-    }
     pthread_mutex_unlock(&sender->lock);
-    return room == NULL ? -ENOMEM : 0;
+    return kept ? 0 : -ENOMEM;
 }
 
 void vg_sender_cancel(vg_sender *sender)

@@ -1,6 +1,6 @@
 /*
  * A picture as messages of the vhost-user-gpu protocol: VHOST_USER_GPU_UPDATE (docs/interop/vhost-user-gpu of QEMU).
- * A rectangle is one message, however large: a VMM draws each message as a whole, and may show its screen between two.
+ * A rectangle is one message: a VMM draws each message as a whole, and may show its screen between two.
  * Rows that follow each other in the image, in the socket's format, are named and left where they are; others are copied.
  */
 #include <errno.h>
@@ -45,27 +45,40 @@ static bool is_direct(const struct vg_picture *picture, vg_rect rect)
            (picture->format == VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM || picture->format == VIRTIO_GPU_FORMAT_B8G8R8A8_UNORM);
 }
 
-/* As many rows of the next rectangle as make so many bytes. */
+/* What the next message shows. */
+static vg_rect next_message(const struct vg_picture *picture)
+{
+    vg_rect rect = picture->damage.rects[picture->next];
+    uint64_t rows = VG_UPDATE_MOST / row_bytes(rect);
+    if (rows < rect.height)
+        rect.height = (uint32_t)rows;
+    return rect;
+}
+
+static void begin_message(struct vg_picture *picture, uint8_t *out)
+{
+    vg_rect rect = next_message(picture);
+    put_header(out, picture->scanout, rect);
+    picture->begun = rect.height;
+}
+
+/* As many rows of the message that was begun as make so many bytes. */
 static vg_rect take(struct vg_picture *picture, uint64_t most)
 {
     vg_rect *left = &picture->damage.rects[picture->next], taken = *left;
     uint64_t rows = most / row_bytes(taken);
-    if (rows < taken.height)
-        taken.height = (uint32_t)rows;
+    taken.height = rows < picture->begun ? (uint32_t)rows : picture->begun;
     left->y += taken.height;
     left->height -= taken.height;
-    picture->begun = left->height > 0;
-    if (!picture->begun)
+    picture->begun -= taken.height;
+    if (left->height == 0)
         picture->next++;
     return taken;
 }
 
 static uint64_t missing(const struct vg_picture *picture)
 {
-    if (!picture->begun)
-        return 0;
-    vg_rect left = picture->damage.rects[picture->next];
-    return row_bytes(left) * left.height;
+    return picture->begun == 0 ? 0 : row_bytes(picture->damage.rects[picture->next]) * picture->begun;
 }
 
 static uint64_t offset_of(const struct vg_picture *picture, vg_rect rect)
@@ -81,13 +94,13 @@ static uint8_t *copy_rows(const struct vg_picture *picture, vg_rect rect, uint8_
     return out;
 }
 
-/* Whether a row of the next rectangle, which is to be copied, fits into so many bytes. */
-static bool has_row(const struct vg_picture *picture, uint64_t room)
+/* Whether all of the next message, which is to be copied, fits into so many bytes. */
+static bool fits(const struct vg_picture *picture, uint64_t room)
 {
     if (picture->next == picture->damage.count)
         return false;
-    vg_rect rect = picture->damage.rects[picture->next];
-    return !is_direct(picture, rect) && VG_UPDATE_HEADER + row_bytes(rect) <= room;
+    vg_rect rect = next_message(picture);
+    return !is_direct(picture, rect) && VG_UPDATE_HEADER + row_bytes(rect) * rect.height <= room;
 }
 
 /* Several small rectangles go out in one call: each costs the VMM a wake-up otherwise. */
@@ -95,14 +108,14 @@ static void copy_rects(struct vg_picture *picture, uint8_t *buffer, struct vg_up
 {
     const uint8_t *end = buffer + VG_UPDATE_BUFFER;
     uint8_t *at = buffer;
-    bool continues = picture->begun;
-    while (has_row(picture, (uint64_t)(end - at))) {
-        if (!picture->begun) {
-            put_header(at, picture->scanout, picture->damage.rects[picture->next]);
+    bool continues = picture->begun > 0;
+    do {
+        if (picture->begun == 0) {
+            begin_message(picture, at);
             at += VG_UPDATE_HEADER;
         }
         at = copy_rows(picture, take(picture, (uint64_t)(end - at)), at);
-    }
+    } while (picture->begun == 0 && fits(picture, (uint64_t)(end - at)));
     *out = (struct vg_update){
         .data = buffer,
         .size = (uint64_t)(at - buffer),
@@ -113,8 +126,8 @@ static void copy_rects(struct vg_picture *picture, uint8_t *buffer, struct vg_up
 
 static void name_rows(struct vg_picture *picture, uint8_t *buffer, struct vg_update *out)
 {
+    begin_message(picture, buffer);
     vg_rect rect = take(picture, UINT64_MAX);
-    put_header(buffer, picture->scanout, rect);
     *out = (struct vg_update){
         .data = buffer,
         .size = VG_UPDATE_HEADER,
@@ -136,7 +149,7 @@ bool vg_picture_next(struct vg_picture *picture, uint8_t *buffer, struct vg_upda
 
 void vg_picture_end_message(struct vg_picture *picture, uint8_t *out)
 {
-    if (picture->begun)
+    if (picture->begun > 0)
         copy_rows(picture, take(picture, UINT64_MAX), out);
 }
 

@@ -12,6 +12,8 @@
 struct vg_device;
 
 #define VG_UPDATE_HEADER 32u
+/* Pixels of a message: a screen of 7680x4320 is one yet. VMMs count bytes in 32 bits, and read all of a message at a time. */
+#define VG_UPDATE_MOST (128u << 20)
 
 /* What is to be sent of an image. It is somebody's to hold it until all is sent, and has been read. */
 struct vg_picture {
@@ -21,10 +23,10 @@ struct vg_picture {
     uint32_t scanout, x, y; /* of the scanout in the image */
     vg_region damage;       /* of the scanout; what is left of it from next on */
     uint32_t next;
-    bool begun; /* the next one's header is made, and some rows */
+    uint32_t begun; /* rows of the next one that are missing of a message whose header is made */
 };
 
-/* A part of the messages, which are one for each rectangle: bytes, and after them so many of the picture's file that are
+/* A part of the messages, which are one for each rectangle (of VG_UPDATE_MOST at most): bytes, and after them so many of the picture's file that are
    named only. */
 struct vg_update {
     const uint8_t *data;
