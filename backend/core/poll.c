@@ -72,6 +72,7 @@ int vg_poll_ring(struct vg_device *dev, struct vg_queue *queue)
     if (vg_ring_disarm(dev, queue) < 0 || vg_ring_publish(dev, queue) < 0)
         return -1;
     vg_ring_notify(dev, queue);
+    queue->polls++;
     for (uint64_t start = vg_now_ns(); vg_now_ns() - start < dev->poll_ns; relax()) {
         int found = vg_ring_peek(dev, queue);
         if (found != 0) {

@@ -250,6 +250,7 @@ int vg_queue_describe(vg_device *dev, uint32_t index, vg_queue_info *out)
         .broken = queue->broken,
         .completed = queue->completed,
         .notified = queue->notified,
+        .polls = queue->polls,
     };
     snprintf(out->reason, sizeof(out->reason), "%s", queue->reason);
     return 0;

@@ -88,6 +88,7 @@ typedef struct {
     int started, enabled, broken;
     uint64_t completed;           /* chains returned since creation */
     uint64_t notified;            /* call eventfd writes since creation */
+    uint64_t polls;               /* times that the ring was polled, since creation */
     char reason[128];             /* why it is broken, else "" */
 } vg_queue_info;
 int vg_queue_describe(vg_device *dev, uint32_t queue, vg_queue_info *out);

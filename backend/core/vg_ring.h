@@ -175,7 +175,7 @@ struct vg_queue {
     /* what went wrong */
     int broken, report_broken;
     char reason[128];
-    uint64_t completed, notified;
+    uint64_t completed, notified, polls;
 
     struct vg_walk walk;
     struct vg_chain *live, *spare;

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from backend._core import lib
+from tests.backend.fake_renderer import fake
 from tests.backend.renderkit import LIMIT, RenderKit, ctx_create, fence, submit, with_features
 from tests.backend.ringkit import EVENT_IDX, FEATURES, KINDS, OK, Kit, flush, move_cursor
 
@@ -26,11 +27,19 @@ def answered(ring, chain):
     return int.from_bytes(ring.reply(chain)[:4], "little") == OK
 
 
+def serve(ring):
+    """What the loop does when the guest has kicked."""
+    os.eventfd_write(ring.kick, 1)
+    return ring.drain()
+
+
 def make_eager(kit):
-    """Commands in such a row that the ring is polled after them, unless the machine is very slow."""
-    for _ in range(20):
+    """Commands in such a row that the ring is polled after them."""
+    until = time.monotonic() + LIMIT
+    while not kit.control.info().polls:
+        assert time.monotonic() < until
         kit.control.send(flush(1, 8, 8))
-        assert kit.control.drain() == IDLE
+        assert serve(kit.control) == IDLE
         kit.control.take_used()
 
 
@@ -40,9 +49,10 @@ def test_every_command_is_answered_whatever_the_setting(kit, poll_us):
     lib.vg_set_poll_us(kit.core, poll_us)
     for _ in range(ROUNDS):
         chain = kit.control.send(flush(1, 8, 8))
-        assert kit.control.drain() == IDLE
+        assert serve(kit.control) == IDLE
         assert [head for head, _ in kit.control.take_used()] == [chain.head]
         assert answered(kit.control, chain)
+    assert bool(kit.control.info().polls) == bool(poll_us)
 
 
 def test_a_guest_that_kicks_when_asked_to_loses_nothing(kit):
@@ -62,8 +72,17 @@ def test_a_guest_that_kicks_when_asked_to_loses_nothing(kit):
     thread.start()
     while thread.is_alive():
         if kicked.acquire(timeout=0.05):
-            assert ring.drain() == IDLE
+            assert serve(ring) == IDLE
     assert len(done) == ROUNDS
+
+
+def test_drains_without_a_kick_start_no_polling(kit):
+    """The render thread's, when a fence is done."""
+    for _ in range(ROUNDS):
+        kit.control.send(flush(1, 8, 8))
+        assert kit.control.drain() == IDLE
+        kit.control.take_used()
+    assert not kit.control.info().polls
 
 
 def test_notifications_are_on_when_the_polling_is_over(kit):
@@ -76,7 +95,7 @@ def test_the_cursor_queue_does_not_wait_for_it(kit):
     make_eager(kit)
     chain = kit.cursor.send(move_cursor(0, 3, 4))
     kit.control.send(flush(1, 8, 8))
-    assert kit.control.drain() == IDLE
+    assert serve(kit.control) == IDLE
     kit.cursor.drain()
     assert [head for head, _ in kit.cursor.take_used()] == [chain.head]
 
@@ -86,19 +105,22 @@ def test_the_cursor_queue_does_not_wait_for_it(kit):
 def test_a_guest_that_waits_for_fences_and_kicks_when_asked_to_loses_nothing(kind, event_idx):
     """The render thread looks for the guest's next command after the last fence."""
     features = with_features(KINDS[kind]) & ~(0 if event_idx else EVENT_IDX)
-    with RenderKit(hold=True, features=features, ram_size=1 << 22) as kit:
+    with RenderKit(hold=True, poll_fd=True, features=features, ram_size=1 << 22) as kit:
         lib.vg_set_poll_us(kit.core, 50)
         kit.do(ctx_create(1))
         for number in range(1, ROUNDS + 1):
             chain = kit.control.send(submit(1, **fence(number, 1)), indirect=True)
             if kit.control.kick_wanted():
                 os.eventfd_write(kit.control.kick, 1)
-            kit.retire(number, at_once=True)
-            assert spin_for_used(kit.control) == [chain.head]
+            spin_until(lambda last=number: fake.fake_last_seq() == last)
+            kit.retire(number)
+            assert [head for head, _ in spin_until(kit.control.take_used)] == [chain.head]
+        assert kit.control.info().polls
 
 
-def spin_for_used(ring):
+def spin_until(probe):
+    """Without sleeping: the guest's next command is to come soon. What the probe says in the end."""
     until = time.monotonic() + LIMIT
-    while not (used := ring.take_used()):
+    while not (found := probe()):
         assert time.monotonic() < until
-    return [head for head, _ in used]
+    return found
