@@ -379,10 +379,10 @@ int vg_queue_drain(vg_device *dev, uint32_t index, uint64_t budget_ns, vg_reques
     struct vg_queue *queue = &dev->queues[index];
     if (!is_running(queue))
         return report_stopped(queue);
-    if (queue->armed) { /* else this goes on where an earlier call stopped: kicks are off, the eventfd can wait */
-        if (vg_queue_clear_kick(queue)) /* the render thread comes here without one too */
-            vg_poll_kicked(dev, queue);
-    }
+    /* Unless this goes on where an earlier call stopped: kicks are off, the eventfd can wait. The render thread comes here
+       without a kick, too. */
+    if (queue->armed && vg_queue_clear_kick(queue))
+        vg_poll_kicked(dev, queue);
     dev->draining = (int)index;
     int state = drain(dev, queue, budget_ns, out);
     dev->draining = -1;

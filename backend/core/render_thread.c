@@ -14,11 +14,11 @@
 
 #include "vg_internal.h"
 
-#define BUDGET_NS 1000000u     /* of one drain */
+#define BUDGET_NS 1000000u      /* of one drain */
 #define SHORTEST_NAP_NS 200000u /* without a poll_fd: between two looks at the fences */
 #define LONGEST_NAP_NS 1000000u
-#define KICKLESS_NS 1000000    /* a ring without a kick eventfd is looked at so often */
-#define SETTLE_NS 500000000u   /* how long a queue that stops waits for fences */
+#define KICKLESS_NS 1000000     /* a ring without a kick eventfd is looked at so often */
+#define SETTLE_NS 500000000u    /* how long a queue that stops waits for fences */
 
 static struct vg_queue *control(struct vg_render *render)
 {
@@ -195,9 +195,7 @@ static int64_t nap(struct vg_render *render, bool kicks)
     ns = sooner(ns, until_due(render));
     if (render->pending == 0 || render->poll_fd >= 0)
         return ns;
-    if (render->nap_ns == 0)
-        render->nap_ns = render->short_nap_ns;
-    render->nap_ns = longer(render->nap_ns);
+    render->nap_ns = longer(render->nap_ns == 0 ? render->short_nap_ns : render->nap_ns);
     return sooner(ns, (int64_t)render->nap_ns);
 }
 

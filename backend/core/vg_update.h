@@ -26,13 +26,13 @@ struct vg_picture {
     uint32_t begun; /* rows of the next one that are missing of a message whose header is made */
 };
 
-/* A part of the messages, which are one for each rectangle (of VG_UPDATE_MOST at most): bytes, and after them so many of the picture's file that are
-   named only. */
+/* A part of the messages, which are one for each rectangle (of VG_UPDATE_MOST at most): bytes, and after them so many of
+   the picture's file that are named only. */
 struct vg_update {
     const uint8_t *data;
     uint64_t size;
     uint64_t offset, named;
-    bool continues;     /* its first bytes belong to a message that was begun before */
+    bool continues;   /* its first bytes belong to a message that was begun before */
     uint64_t missing; /* bytes of its last message that are in no part yet */
 };
 
