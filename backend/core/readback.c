@@ -11,7 +11,6 @@
 
 #include "vg_internal.h"
 
-#define LONGEST_REST_NS 15000000u
 #define MANY_OWED 8u /* flushes in one rest, from which on the next one is twice the longest */
 #define PATIENCE_NS 50000000u /* a frame that is owed, while the guest draws and never flushes */
 
@@ -25,11 +24,11 @@ static bool is_current(const struct vg_render *render, const struct vg_resource 
 
 static void rest(struct vg_render *render, uint64_t start)
 {
-    uint64_t pause = (vg_now_ns() - start) * render->rest_times;
-    if (pause > LONGEST_REST_NS)
-        pause = LONGEST_REST_NS;
+    uint64_t longest = render->longest_rest_ns, pause = (vg_now_ns() - start) * render->rest_times;
+    if (pause > longest)
+        pause = longest;
     if (render->num_owed >= MANY_OWED && pause > 0)
-        pause = 2 * LONGEST_REST_NS;
+        pause = 2 * longest;
     render->rest_until = start + pause;
     render->num_owed = 0;
 }

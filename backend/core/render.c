@@ -14,6 +14,7 @@
 #define CALL_LIMIT_NS 30000000000u /* software may take seconds for a heavy frame */
 #define PARK_LIMIT_NS 4000000000u /* the supervisor wants an answer within 5 s, and the loop waits */
 #define REST_TIMES 15u
+#define LONGEST_REST_NS 15000000u
 #define STACK_SIZE (8u << 20) /* compilers of shaders run on it */
 
 /* ---- descriptors ---- */
@@ -81,6 +82,7 @@ static struct vg_render *render_new(vg_device *dev, const struct vg_renderer_ops
     render->limit_ns = CALL_LIMIT_NS;
     render->park_limit_ns = PARK_LIMIT_NS;
     render->rest_times = REST_TIMES;
+    render->longest_rest_ns = LONGEST_REST_NS;
     render->poll_fd = -1;
     render->node = node != NULL ? strdup(node) : NULL;
     init_locks(render);
@@ -194,11 +196,15 @@ void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms)
     dev->render->park_limit_ns = (uint64_t)park_ms * 1000000u;
 }
 
-void vg_render_set_rest(vg_device *dev, uint32_t times)
+void vg_render_set_rest(vg_device *dev, uint32_t times, uint64_t longest_ns)
 {
     VG_ENTER(dev);
-    if (dev->render != NULL)
-        dev->render->rest_times = times;
+    if (dev->render == NULL)
+        return;
+    dev->render->rest_times = times;
+    dev->render->longest_rest_ns = longest_ns;
+    dev->render->rest_until = 0;
+    vg_render_wake(dev->render);
 }
 
 /* ---- pausing ---- */

@@ -326,11 +326,12 @@ int vg_cursor_describe(vg_device *dev, uint32_t scanout, vg_cursor *out);
 int vg_render_start(vg_device *dev, const void *ops, const char *render_node, char *why, uint64_t size);
 /* Ends the thread, for good; vg_device_free does it too. */
 void vg_render_stop(vg_device *dev);
-/* How long a call of the renderer, and stopping or pausing it, may last before it is given up (10 s, 4 s). */
+/* How long a call of the renderer, and stopping or pausing it, may last before it is given up (30 s, 4 s). */
 void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
-/* A frame that was read back is followed by so many times (15) the time it took, at most 15 ms, without another one;
-   30 ms for a guest that has flushed eight times or more since the one before. */
-void vg_render_set_rest(vg_device *dev, uint32_t times);
+/* A frame that was read back is followed by so many times (15) the time it took, at most longest_ns (15 ms), without
+   another one; twice the longest for a guest that has flushed eight times or more since the one before. A rest that goes
+   on is over. */
+void vg_render_set_rest(vg_device *dev, uint32_t times, uint64_t longest_ns);
 /* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
    then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.
    Each call that sets up memory or the control queue pauses for its own moment; pause around several that belong

@@ -157,7 +157,7 @@ struct vg_render {
 
     uint64_t content;        /* grows with whatever may change a resource's pixels */
     uint32_t rest_times;     /* read-backs rest for so many times the time that one took */
-    uint64_t rest_until;
+    uint64_t longest_rest_ns, rest_until;
     bool owes;               /* a flush in the rest: resources with vg_resource.owed */
     uint64_t owed_since, owed_content;
     uint32_t num_owed;       /* flushes in the rest */

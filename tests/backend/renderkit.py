@@ -92,7 +92,7 @@ class RenderKit(Kit):
             fake.fake_use_wait()
         why = ffi.new("char[]", 100)
         assert lib.vg_render_start(self.core, ffi.cast("void *", ops), ffi.NULL, why, 100) == 0, ffi.string(why)
-        lib.vg_render_set_rest(self.core, 0)
+        lib.vg_render_set_rest(self.core, 0, 0)
         self.news = lib.vg_render_news_fd(self.core)
         self.events: list[tuple[int, int, str]] = []
         self.request = ffi.new("vg_request *")

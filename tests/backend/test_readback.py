@@ -12,16 +12,22 @@ from tests.backend.ringkit import OK, flush, header, set_scanout
 from tests.backend.test_render_resources import frame, pixel, shown
 
 LONG = 2**32 - 1  # times the time that it took: as long as a rest can be
+REST = 15_000_000  # ns
+ENDLESS = 10**15
 
 
 class FastKit(RenderKit):
-    """Two resources, one on the screen; every read-back is followed by the longest rest."""
+    """Two resources, one on the screen; every read-back is followed by the longest rest.
 
-    def __init__(self) -> None:
+    Args:
+        rest: how long that is, in ns. ENDLESS: until ``end_rest``, so that no delay of this thread matters.
+    """
+
+    def __init__(self, rest: int = REST) -> None:
         super().__init__(num=64)
         self.do(ctx_create(1), create_3d(5, 8, 4), create_3d(6, 8, 4))
         self.do(submit(1, fill(5, 1)), set_scanout(0, 5, 8, 4))
-        lib.vg_render_set_rest(self.core, LONG)
+        lib.vg_render_set_rest(self.core, LONG, rest)
 
     def draw(self, resource: int, value: int) -> None:
         assert self.do(submit(1, fill(resource, value)), flush(resource, 8, 4)) == [OK, OK]
@@ -30,6 +36,10 @@ class FastKit(RenderKit):
         assert (
             self.do(submit(1, fill(resource, value)), set_scanout(0, resource, 8, 4), flush(resource, 8, 4)) == [OK] * 3
         )
+
+    def end_rest(self) -> None:
+        """There are no more rests from here on."""
+        lib.vg_render_set_rest(self.core, 0, 0)
 
     def wait_shown(self, value: int) -> None:
         self.wait(lambda: shown(self) == pixel(value, 32))
@@ -45,11 +55,15 @@ def test_what_is_flushed_in_the_rest_comes_after_it() -> None:
 
 
 def test_many_frames_take_few_reads_and_the_last_is_shown() -> None:
-    with FastKit() as kit:
+    with FastKit(ENDLESS) as kit:
+        kit.draw(5, 100)
+        fake.fake_clear_calls()
         for value in range(100):
             kit.draw(5, value)
+        assert kit.calls("read_rect") == []
+        kit.end_rest()
         kit.wait_shown(99)
-        assert len(kit.calls("read_rect")) < 50
+        assert len(kit.calls("read_rect")) == 1
 
 
 def test_a_guest_that_draws_far_more_is_shown_every_other_frame() -> None:
@@ -64,22 +78,27 @@ def test_a_guest_that_draws_far_more_is_shown_every_other_frame() -> None:
 
 @pytest.mark.parametrize("last", [5, 6])
 def test_page_flips_in_the_rest(last: int) -> None:
-    with FastKit() as kit:
+    with FastKit(ENDLESS) as kit:
+        kit.draw(5, 100)
+        fake.fake_clear_calls()
         for value in range(30):
-            kit.flip(6 if value % 2 else 5, 100 + value)
-        kit.flip(last, 7)
-        kit.wait_shown(7)
+            kit.flip(6 if value % 2 else 5, value)
+        kit.flip(last, 107)
+        assert kit.calls("read_rect") == []
+        kit.end_rest()
+        kit.wait_shown(107)
         assert frame(kit).resource_id == last
-        assert len(kit.calls("read_rect")) < 25
+        assert len(kit.calls("read_rect")) == 1
 
 
 def test_damage_of_the_rest_adds_up() -> None:
-    with FastKit() as kit:
+    with FastKit(ENDLESS) as kit:
         kit.draw(5, 2)
         fake.fake_clear_calls()
         assert kit.do(submit(1, fill(5, 3))) == [OK]
         for x, y in ((1, 1), (4, 2)):
             assert kit.do(header(0x104) + struct.pack("<6I", x, y, 1, 1, 5, 0)) == [OK]
+        kit.end_rest()
         kit.wait(lambda: kit.calls("read_rect"))
         assert kit.calls("read_rect") == ["read_rect 5 4x2@1,1"]
 

@@ -56,7 +56,7 @@ def fake_renderer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @asynccontextmanager
 async def rendering(order: str = "qemu", features: int = VIRGL_FEATURES, **changes: object) -> AsyncIterator[Running]:
     async with running(order, features=features, virgl=True, **changes) as kit:
-        lib.vg_render_set_rest(kit.session.device.core, 0)
+        lib.vg_render_set_rest(kit.session.device.core, 0, 0)
         yield kit
 
 

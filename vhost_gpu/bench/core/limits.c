@@ -54,12 +54,30 @@ int vb_pong(int in, int out)
     }
 }
 
+#define LOOK_NS 100000000u
+#define PATIENCE 100                     /* looks: a crowd may leave one of its threads without a CPU for seconds */
+
+/* Whether there is an answer, 0 or -ETIMEDOUT; at the end the other side may be the first to see it. */
+static int answered(int in, const int *stop)
+{
+    for (int looks = 0; looks < PATIENCE; looks++) {
+        if (vb_wait(in, LOOK_NS) > 0)
+            return 1;
+        if (__atomic_load_n(stop, __ATOMIC_RELAXED))
+            return 0;
+    }
+    return -ETIMEDOUT;
+}
+
 int vb_call(int out, int in, const int *stop, uint64_t *done)
 {
     while (!__atomic_load_n(stop, __ATOMIC_RELAXED)) {
+        int got;
+
         vb_signal(out);
-        if (vb_wait(in, 1000000000u) <= 0) /* at the end the other side may be the first to see it */
-            return __atomic_load_n(stop, __ATOMIC_RELAXED) ? 0 : -ETIMEDOUT;
+        got = answered(in, stop);
+        if (got <= 0)
+            return got;
         vb_take(in);
         __atomic_store_n(done, *done + 1, __ATOMIC_RELAXED);
     }
