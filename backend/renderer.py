@@ -57,11 +57,20 @@ def version() -> str:
     return ffi.string(lib.vg_virgl_version()).decode()
 
 
+def _threads(cpus: int) -> dict[str, str]:
+    """What Mesa's llvmpipe is told of threads: one more than there are CPUs.
+
+    They take a frame's tiles in turns, and it is done when each of them is. The guest, the VMM and the loop want the
+    CPUs too: with no thread to spare, the tiles of one that waits for its CPU wait with it. On one CPU Mesa has none.
+    """
+    return {"LP_NUM_THREADS": str(cpus + 1)} if cpus > 1 else {}
+
+
 def ops_address() -> int:
     """Where the ``struct vg_renderer_ops`` for ``vg_render_start`` is; raises ``ImportError`` where it is missing."""
     from backend._virgl import ffi, lib
 
-    for name, value in _QUIET.items():
+    for name, value in (_QUIET | _threads(len(os.sched_getaffinity(0)))).items():
         os.environ.setdefault(name, value)
     return int(ffi.cast("uintptr_t", lib.vg_virgl_ops()))
 

@@ -12,6 +12,22 @@ import pytest
 from backend import renderer
 from protocol.errors import ConfigError
 
+# How many threads of llvmpipe there are, on so many CPUs.
+THREADS = """
+import os
+os.sched_getaffinity = lambda _: set(range({cpus}))
+from pathlib import Path
+from backend import renderer
+from backend._virgl import ffi, lib
+renderer.ops_address()
+ops = ffi.cast("const struct vg_renderer_ops *", lib.vg_virgl_ops())
+why = ffi.new("char[]", 256)
+assert ops.open(ffi.NULL, ffi.new("struct vg_renderer_events *"), why, 256) == 0, ffi.string(why)
+names = [task.joinpath("comm").read_text() for task in Path("/proc/self/task").iterdir()]
+print(sum(name.startswith("llvmpipe-") for name in names), flush=True)
+os._exit(0)
+"""
+
 ROOT = Path(__file__).resolve().parents[2]
 # An import of the module that fails as told.
 WITHOUT = """
@@ -49,6 +65,13 @@ def test_it_is_there() -> None:
     renderer.check()
     assert renderer.version()[0].isdigit()
     assert renderer.ops_address() != 0
+
+
+@pytest.mark.parametrize(("cpus", "wanted", "threads"), [(2, "", 3), (5, "", 6), (5, "2", 2)])
+def test_llvmpipe_has_a_thread_to_spare(monkeypatch: pytest.MonkeyPatch, cpus: int, wanted: str, threads: int) -> None:
+    monkeypatch.delenv("LP_NUM_THREADS", raising=False)
+    environment = {"LP_NUM_THREADS": wanted} if wanted else {}
+    assert run(THREADS.format(cpus=cpus), GALLIUM_DRIVER="llvmpipe", **environment) == [str(threads)]
 
 
 @pytest.mark.parametrize(
