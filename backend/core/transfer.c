@@ -87,12 +87,36 @@ void vg_backing_detach(struct vg_device *dev, struct vg_backing *backing)
     memset(backing, 0, sizeof(*backing));
 }
 
-/* Index of the piece that holds the byte at offset, which lies before total. Rows follow each other: the search widens
-   from the piece of the last one, so that it takes no longer the more pieces there are. */
-static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
+static uint64_t begin_of(const struct vg_backing *backing, uint32_t piece)
 {
-    uint32_t low = backing->hint, high = backing->nr_entries, width = 1;
+    return piece ? backing->ends[piece - 1] : 0;
+}
 
+static bool holds(const struct vg_backing *backing, uint32_t piece, uint64_t offset)
+{
+    return backing->ends[piece] > offset && begin_of(backing, piece) <= offset;
+}
+
+/* Where it would be, were all pieces from this one on as long. */
+static uint32_t guess(const struct vg_backing *backing, uint32_t piece, uint64_t offset)
+{
+    uint64_t begin = begin_of(backing, piece), length = backing->ends[piece] - begin, last = backing->nr_entries - 1;
+
+    if (offset < begin || !length)
+        return piece;
+    uint64_t steps = (offset - begin) / length;
+    return steps < last - piece ? piece + (uint32_t)steps : (uint32_t)last;
+}
+
+/* Index of the piece that holds the byte at offset, which lies before total. Rows follow each other: the search begins at
+   the piece that was found last, with a guess, and widens from there: it takes no longer the more pieces there are. */
+static uint32_t search(const struct vg_backing *backing, uint64_t offset)
+{
+    uint32_t low = guess(backing, backing->hint, offset), high = backing->nr_entries, width = 1;
+
+    if (holds(backing, low, offset))
+        return low;
+    low = backing->hint;
     if (low && backing->ends[low - 1] > offset) {
         high = low;
         low = 0;
@@ -112,6 +136,11 @@ static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
             low = middle + 1;
     }
     return low;
+}
+
+static uint32_t backing_find(struct vg_backing *backing, uint64_t offset)
+{
+    return backing->hint = search(backing, offset);
 }
 
 /* ---- copying ------------------------------------------------------------------------------------------------- */
@@ -189,23 +218,19 @@ static void copy_across(struct copy *copy, uint8_t *dst, uint64_t gpa, uint64_t 
     }
 }
 
-/* Where a byte of the backing is, as far as that is known; NULL. */
-static const uint8_t *place_of(struct vg_backing *backing, uint64_t offset)
+/* Where a byte of the piece i is, as far as that is known; NULL. */
+static const uint8_t *place_of(const struct vg_backing *backing, uint32_t i, uint64_t offset)
 {
-    uint32_t i = backing_find(backing, offset);
-
-    return backing->hosts[i] ? backing->hosts[i] + (offset - (i ? backing->ends[i - 1] : 0)) : NULL;
+    return backing->hosts[i] ? backing->hosts[i] + (offset - begin_of(backing, i)) : NULL;
 }
 
-/* len bytes of the backing from offset on; the caller has checked that they lie inside it. next: what is copied then, or
-   NULL. */
-static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t *dst, uint64_t offset, uint64_t len,
-                         const uint8_t *next)
+/* len bytes of the backing from offset on, which is in the piece i; the caller has checked that they lie inside. next: what
+   is copied then, or NULL. */
+static void copy_backing(struct copy *copy, const struct vg_backing *backing, uint32_t i, uint8_t *dst, uint64_t offset,
+                         uint64_t len, const uint8_t *next)
 {
-    uint32_t i = backing_find(backing, offset);
-
     for (; len; i++) {
-        uint64_t into = offset - (i ? backing->ends[i - 1] : 0);
+        uint64_t into = offset - begin_of(backing, i);
         uint64_t part = backing->ends[i] - offset;
 
         if (part > len)
@@ -215,7 +240,6 @@ static void copy_backing(struct copy *copy, struct vg_backing *backing, uint8_t 
             copy_run(copy, dst, backing->hosts[i] + into, part);
         else
             copy_across(copy, dst, backing->entries[2 * (size_t)i] + into, part);
-        backing->hint = i;
         dst += part;
         offset += part;
         len -= part;
@@ -248,9 +272,17 @@ void vg_backing_read(struct vg_device *dev, struct vg_backing *backing, struct v
         rows.bytes *= rows.count;
         rows.count = 1;
     }
-    for (uint32_t row = 0; row < rows.count; row++, rows.dst += rows.dst_stride, rows.offset += rows.src_stride)
-        copy_backing(&copy, backing, rows.dst, rows.offset, rows.bytes,
-                     row + 1 < rows.count ? place_of(backing, rows.offset + rows.src_stride) : NULL);
+    uint32_t piece = backing_find(backing, rows.offset), following = piece;
+    for (uint32_t left = rows.count; left; left--, rows.dst += rows.dst_stride, rows.offset += rows.src_stride) {
+        const uint8_t *next = NULL;
+
+        if (left > 1) {
+            following = backing_find(backing, rows.offset + rows.src_stride);
+            next = place_of(backing, following, rows.offset + rows.src_stride);
+        }
+        copy_backing(&copy, backing, piece, rows.dst, rows.offset, rows.bytes, next);
+        piece = following;
+    }
     copy_end(&copy);
 }
 

@@ -109,9 +109,19 @@ def test_cve_2026_3886_backing_smaller_than_the_resource(device: Device) -> None
     assert device.transfer(1, (0, 0, 1024, 1)) == OK
 
 
-@settings(max_examples=60, deadline=None)
+ANY_LENGTHS = st.lists(st.integers(0, 700), min_size=1, max_size=40)
+ALIKE = st.builds(
+    lambda length, odd, before, after: [length] * before + odd + [length] * after,
+    st.integers(1, 256),
+    st.lists(st.integers(0, 700), max_size=2),
+    st.integers(1, 30),
+    st.integers(0, 30),
+)
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    lengths=st.lists(st.integers(0, 700), min_size=1, max_size=40),
+    lengths=ANY_LENGTHS | ALIKE,
     size=st.tuples(st.integers(1, 40), st.integers(1, 20)),
     data=st.data(),
 )
