@@ -8,7 +8,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from vhost_gpu.guest.memory import GuestMemory
 from vhost_gpu.guest.ring import (
@@ -17,9 +16,8 @@ from vhost_gpu.guest.ring import (
     F_NEXT,
     F_WRITE,
     DriverRing,
-    IndirectTables,
-    RingError,
     RingFull,
+    RingInMemory,
     Segment,
     Used,
     full_barrier,
@@ -33,14 +31,6 @@ EVENT_ENABLE, EVENT_DISABLE, EVENT_DESC = 0, 1, 2
 _EVENT_SIZE = 4
 _BODY = struct.Struct("<QIH")  # address, length, id: a descriptor without its flags
 _DESC = struct.Struct("<QIHH")
-
-
-@dataclass(frozen=True, slots=True)
-class _Out:
-    """A chain that is out: how many descriptors it has in the ring, and the bytes of its writable segments."""
-
-    slots: int
-    writable: int
 
 
 @dataclass(slots=True)
@@ -59,13 +49,13 @@ class _Place:
             self.wrap ^= 1
 
 
-class PackedRing:
+class PackedRing(RingInMemory):
     """A packed virtqueue of ``size`` entries (1..32768); its methods are those of the split ``DriverRing``.
 
-    ``head`` in what is returned is the buffer id. ``avail`` and ``used`` in the names of addresses are the driver's and
-    the device's event suppression structure, as in SET_VRING_ADDR.
+    ``head`` in what is returned is the buffer id.
     """
 
+    number_is = "id"
     first_base = 0x80008000
     """What SET_VRING_BASE carries for an empty ring: both wrap counters are 1."""
 
@@ -80,64 +70,22 @@ class PackedRing:
     ) -> None:
         if not 1 <= size <= 32768:
             raise ValueError(f"queue size {size} is not in 1..32768")
-        self.memory = memory
-        self.size = size
-        self.indirect = indirect
-        self.event_idx = event_idx
-        self.in_order = in_order
-        self.desc_gpa = memory.alloc(DESC_SIZE * size)
-        self.avail_gpa = memory.alloc(_EVENT_SIZE)
-        self.used_gpa = memory.alloc(_EVENT_SIZE)
-        self._tables = IndirectTables(memory, size if indirect else 0)
-        self._desc = memory.view(self.desc_gpa, DESC_SIZE * size)
-        self._flags = self._desc.cast("H")
-        self._driver_event = memory.view(self.avail_gpa, _EVENT_SIZE).cast("I")
-        self._device_event = memory.view(self.used_gpa, _EVENT_SIZE).cast("I")
+        areas = DESC_SIZE * size, _EVENT_SIZE, _EVENT_SIZE
+        super().__init__(memory, size, areas, indirect=indirect, event_idx=event_idx, in_order=in_order)
+        self._flags = self._cast(self._desc, "H")
+        self._driver_event = self._cast(self._avail_bytes, "I")
+        self._device_event = self._cast(self._used_bytes, "I")
         self.reset()
 
     def reset(self) -> None:
         """Back to an empty ring, as after a device reset; chains that are out are forgotten."""
-        self._desc[:] = bytes(len(self._desc))
-        self._driver_event[0] = self._device_event[0] = 0
+        self._forget()
         self._ids = list(range(self.size - 1, -1, -1))
-        self._out: dict[int, _Out] = {}
-        self._tables.clear()
         self.free_descriptors = self.size
         self._next = _Place(self.size)
         self._last_used = _Place(self.size)
         self._unpublished: list[tuple[int, int]] = []  # chains' first entries and the flags that make them available
         self._added = 0  # entries since the last publish
-
-    def release(self) -> None:
-        """Gives the ring's memory back to the allocator; the ring is not to be used any more."""
-        for view in (self._flags, self._driver_event, self._device_event, self._desc):
-            view.release()
-        self.memory.free(self.desc_gpa, DESC_SIZE * self.size)
-        self.memory.free(self.avail_gpa, _EVENT_SIZE)
-        self.memory.free(self.used_gpa, _EVENT_SIZE)
-        self._tables.release()
-
-    # ---- what SET_VRING_ADDR carries ----
-
-    @property
-    def desc_uva(self) -> int:
-        """VMM address of the descriptor ring."""
-        return self.memory.uva(self.desc_gpa)
-
-    @property
-    def avail_uva(self) -> int:
-        """VMM address of the driver event suppression structure."""
-        return self.memory.uva(self.avail_gpa)
-
-    @property
-    def used_uva(self) -> int:
-        """VMM address of the device event suppression structure."""
-        return self.memory.uva(self.used_gpa)
-
-    @property
-    def in_flight(self) -> int:
-        """Chains that have not come back."""
-        return len(self._out)
 
     @property
     def next_place(self) -> tuple[int, int]:
@@ -162,7 +110,7 @@ class PackedRing:
         if indirect:
             segments = [self._table(number, segments)]
         self._write_chain(number, segments)
-        self._out[number] = _Out(slots, sum(s.length for s in writable))
+        self._note(number, slots, writable)
         self.free_descriptors -= slots
         self._added += slots
         return number
@@ -224,16 +172,8 @@ class PackedRing:
         owner = self._flags[8 * self._last_used.index + 7] & (F_AVAIL | F_USED)
         return owner == (F_AVAIL | F_USED if self._last_used.wrap else 0)
 
-    def _skipped(self, number: int) -> list[Used]:
-        """Chains that this id stands for: in order, those before it count as written completely (2.8.8)."""
-        if number not in self._out:
-            raise RingError(f"the device returned id {number}, which is not out")
-        if not self.in_order:
-            return []
-        return [Used(other, self._out[other].writable) for other in takewhile(lambda o: o != number, self._out)]
-
     def _recycle(self, number: int) -> int:
-        slots = self._out.pop(number).slots
+        slots = self._out.pop(number).entries
         self.free_descriptors += slots
         self._ids.append(number)
         self._tables.give(number)

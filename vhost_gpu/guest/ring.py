@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Literal
 
 from vhost_gpu.guest.memory import GuestMemory
 
@@ -47,10 +48,10 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class _Out:
-    """A chain that is out: its descriptors, and the bytes of its writable segments."""
+class Out:
+    """A chain that is out: the entries of the ring that it takes, and the bytes of its writable segments."""
 
-    ids: list[int]
+    entries: int
     writable: int
 
 
@@ -103,7 +104,97 @@ class IndirectTables:
             self._memory.free(self._gpa, self._size)
 
 
-class DriverRing:
+class RingInMemory:
+    """What both kinds of ring have: their size and features, three areas in guest memory, and the chains that are out.
+
+    The areas are named as in SET_VRING_ADDR; a packed ring's ``avail`` and ``used`` are the driver's and the device's
+    event suppression structure. What tells chains apart is their ``number``: a head, or a buffer id.
+    """
+
+    number_is = "number"
+    """What it is called in errors."""
+
+    def __init__(
+        self,
+        memory: GuestMemory,
+        size: int,
+        areas: tuple[int, int, int],
+        *,
+        indirect: bool,
+        event_idx: bool,
+        in_order: bool,
+    ) -> None:
+        """``areas``: bytes of each."""
+        self.memory = memory
+        self.size = size
+        self.indirect = indirect
+        self.event_idx = event_idx
+        self.in_order = in_order
+        self.desc_gpa, self.avail_gpa, self.used_gpa = map(memory.alloc, areas)
+        self._areas = list(zip((self.desc_gpa, self.avail_gpa, self.used_gpa), areas, strict=True))
+        self._desc, self._avail_bytes, self._used_bytes = (memory.view(*area) for area in self._areas)
+        self._views = [self._desc, self._avail_bytes, self._used_bytes]
+        self._tables = IndirectTables(memory, size if indirect else 0)
+        self._out: dict[int, Out] = {}
+
+    def _cast(self, view: memoryview, format_: Literal["H", "I"]) -> memoryview[int]:
+        """The same bytes as items of another size; ends with the ring."""
+        cast = view.cast(format_)
+        self._views.insert(0, cast)
+        return cast
+
+    def _forget(self) -> None:
+        """All is zero, and no chain is out."""
+        for view in (self._desc, self._avail_bytes, self._used_bytes):
+            view[:] = bytes(len(view))
+        self._out.clear()
+        self._tables.clear()
+
+    def release(self) -> None:
+        """Gives the ring's memory back to the allocator; the ring is not to be used any more."""
+        for view in self._views:
+            view.release()
+        for area in self._areas:
+            self.memory.free(*area)
+        self._tables.release()
+
+    # ---- what SET_VRING_ADDR carries ----
+
+    @property
+    def desc_uva(self) -> int:
+        """VMM address of the descriptors."""
+        return self.memory.uva(self.desc_gpa)
+
+    @property
+    def avail_uva(self) -> int:
+        """VMM address of the avail ring, or of the driver's event suppression structure."""
+        return self.memory.uva(self.avail_gpa)
+
+    @property
+    def used_uva(self) -> int:
+        """VMM address of the used ring, or of the device's event suppression structure."""
+        return self.memory.uva(self.used_gpa)
+
+    # ---- chains ----
+
+    @property
+    def in_flight(self) -> int:
+        """Chains that have not come back."""
+        return len(self._out)
+
+    def _note(self, number: int, entries: int, writable: Sequence[Segment]) -> None:
+        self._out[number] = Out(entries, sum(s.length for s in writable))
+
+    def _skipped(self, number: int) -> list[Used]:
+        """Chains that this one stands for: in order, those before it count as written completely (2.7.9, 2.8.8)."""
+        if number not in self._out:
+            raise RingError(f"the device returned {self.number_is} {number}, which is not out")
+        if not self.in_order:
+            return []
+        return [Used(other, self._out[other].writable) for other in takewhile(lambda o: o != number, self._out)]
+
+
+class DriverRing(RingInMemory):
     """A split virtqueue of ``size`` entries (a power of two), laid out in ``memory``.
 
     :meth:`add` chains, :meth:`publish` them (true: kick the device), :meth:`harvest` what came back; :meth:`arm` asks
@@ -111,6 +202,7 @@ class DriverRing:
     back in order, one used entry may stand for many (2.7.9).
     """
 
+    number_is = "head"
     first_base = 0
     """What SET_VRING_BASE carries for an empty ring."""
 
@@ -125,69 +217,27 @@ class DriverRing:
     ) -> None:
         if size < 1 or size & (size - 1) or size > 32768:
             raise ValueError(f"queue size {size} is no power of two up to 32768")
-        self.memory = memory
-        self.size = size
-        self.indirect = indirect
-        self.event_idx = event_idx
-        self.in_order = in_order
-        self.desc_gpa = memory.alloc(DESC_SIZE * size)
-        self.avail_gpa = memory.alloc(6 + 2 * size)
-        self.used_gpa = memory.alloc(6 + 8 * size)
-        self._tables = IndirectTables(memory, size if indirect else 0)
-        self._desc = memory.view(self.desc_gpa, DESC_SIZE * size)
-        self._avail = memory.view(self.avail_gpa, 6 + 2 * size).cast("H")
-        self._used_bytes = memory.view(self.used_gpa, 6 + 8 * size)
-        self._used = self._used_bytes[: (6 + 8 * size) & ~1].cast("H")
+        areas = DESC_SIZE * size, 6 + 2 * size, 6 + 8 * size
+        super().__init__(memory, size, areas, indirect=indirect, event_idx=event_idx, in_order=in_order)
+        self._avail = self._cast(self._avail_bytes, "H")
+        self._used = self._cast(self._used_bytes, "H")
         self.reset()
 
     def reset(self) -> None:
         """Back to an empty ring, as after a device reset; chains that are out are forgotten."""
-        self._desc[:] = bytes(len(self._desc))
-        self._used_bytes[:] = bytes(len(self._used_bytes))
-        for i in range(len(self._avail)):
-            self._avail[i] = 0
+        self._forget()
         self._free = deque(range(self.size))
-        self._out: dict[int, _Out] = {}
-        self._tables.clear()
+        self._ids: dict[int, list[int]] = {}  # of the chains that are out, by their heads
         self._next_avail = 0
         self._published = 0
         self._last_used = 0
 
-    def release(self) -> None:
-        """Gives the ring's memory back to the allocator; the ring is not to be used any more."""
-        for view in (self._avail, self._used, self._used_bytes, self._desc):
-            view.release()
-        self.memory.free(self.desc_gpa, DESC_SIZE * self.size)
-        self.memory.free(self.avail_gpa, 6 + 2 * self.size)
-        self.memory.free(self.used_gpa, 6 + 8 * self.size)
-        self._tables.release()
-
-    # ---- what SET_VRING_ADDR and SET_VRING_BASE carry ----
-
-    @property
-    def desc_uva(self) -> int:
-        """VMM address of the descriptor table."""
-        return self.memory.uva(self.desc_gpa)
-
-    @property
-    def avail_uva(self) -> int:
-        """VMM address of the avail ring."""
-        return self.memory.uva(self.avail_gpa)
-
-    @property
-    def used_uva(self) -> int:
-        """VMM address of the used ring."""
-        return self.memory.uva(self.used_gpa)
+    # ---- how it stands ----
 
     @property
     def free_descriptors(self) -> int:
         """Descriptors that no chain holds."""
         return len(self._free)
-
-    @property
-    def in_flight(self) -> int:
-        """Chains that have not come back."""
-        return len(self._out)
 
     @property
     def avail_idx(self) -> int:
@@ -216,7 +266,8 @@ class DriverRing:
         if not segments or (len(segments) > self.size and not indirect):
             raise ValueError(f"a chain of {len(segments)} descriptors on a queue of {self.size}")
         ids = self._add_indirect(segments) if indirect else self._add_direct(segments)
-        self._out[ids[0]] = _Out(ids, sum(s.length for s in writable))
+        self._ids[ids[0]] = ids
+        self._note(ids[0], len(ids), writable)
         self._avail[2 + self._next_avail % self.size] = ids[0]
         self._next_avail = (self._next_avail + 1) & 0xFFFF
         return ids[0]
@@ -267,16 +318,9 @@ class DriverRing:
             done += batch
         return done
 
-    def _skipped(self, head: int) -> list[Used]:
-        """Chains that ``head`` stands for: in order, those before it count as written completely (2.7.9)."""
-        if head not in self._out:
-            raise RingError(f"the device returned head {head}, which is not out")
-        if not self.in_order:
-            return []
-        return [Used(other, self._out[other].writable) for other in takewhile(lambda other: other != head, self._out)]
-
     def _recycle(self, head: int) -> None:
-        ids = self._out.pop(head).ids
+        del self._out[head]
+        ids = self._ids.pop(head)
         if self.in_order:
             self._free.extend(ids)  # so that the next ones follow in the table, as the device may expect (2.7.5.2)
         else:
