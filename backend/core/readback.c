@@ -12,7 +12,7 @@
 #include "vg_internal.h"
 
 #define MANY_OWED 8u /* flushes in one rest, from which on the next one is twice the longest */
-#define PATIENCE_NS 50000000u /* a frame that is owed, while the guest draws and never flushes */
+#define PATIENT_RESTS 3u /* the longest, for a frame that is owed while the guest draws and never flushes */
 
 /* ---- reading ---- */
 
@@ -114,7 +114,9 @@ uint64_t vg_readback_due(const struct vg_render *render)
 {
     if (!render->owes)
         return 0;
-    return render->content == render->owed_content ? render->rest_until : render->owed_since + PATIENCE_NS;
+    if (render->content == render->owed_content)
+        return render->rest_until;
+    return render->owed_since + PATIENT_RESTS * render->longest_rest_ns;
 }
 
 void vg_readback_pay(struct vg_render *render)

@@ -329,8 +329,8 @@ void vg_render_stop(vg_device *dev);
 /* How long a call of the renderer, and stopping or pausing it, may last before it is given up (30 s, 4 s). */
 void vg_render_set_limits(vg_device *dev, uint32_t call_ms, uint32_t park_ms);
 /* A frame that was read back is followed by so many times (15) the time it took, at most longest_ns (15 ms), without
-   another one; twice the longest for a guest that has flushed eight times or more since the one before. A rest that goes
-   on is over. */
+   another one; twice the longest for a guest that has flushed eight times or more since the one before. What is owed
+   waits for three of the longest while the guest draws on without a flush. A rest that goes on is over. */
 void vg_render_set_rest(vg_device *dev, uint32_t times, uint64_t longest_ns);
 /* The thread rests between two commands until vg_render_resume. settle: it first waits half a second at most for fences,
    then gives back every command that was executed, for a queue that is to be stopped. Pausing twice is pausing once.

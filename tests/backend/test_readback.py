@@ -20,7 +20,7 @@ class FastKit(RenderKit):
     """Two resources, one on the screen; every read-back is followed by the longest rest.
 
     Args:
-        rest: how long that is, in ns. ENDLESS: until ``end_rest``, so that no delay of this thread matters.
+        rest: how long that is, in ns. ENDLESS: until ``end_rest``, however late this thread is.
     """
 
     def __init__(self, rest: int = REST) -> None:
@@ -28,6 +28,11 @@ class FastKit(RenderKit):
         self.do(ctx_create(1), create_3d(5, 8, 4), create_3d(6, 8, 4))
         self.do(submit(1, fill(5, 1)), set_scanout(0, 5, 8, 4))
         lib.vg_render_set_rest(self.core, LONG, rest)
+
+    def serve_news(self) -> None:
+        """The loop takes the frames that it is told of: there are no more news otherwise."""
+        super().serve_news()
+        lib.vg_take_dirty(self.core)
 
     def draw(self, resource: int, value: int) -> None:
         assert self.do(submit(1, fill(resource, value)), flush(resource, 8, 4)) == [OK, OK]
