@@ -105,9 +105,8 @@ class Sender:
         self._state.posted += len(data)
 
     def cancel(self) -> None:
-        """Ends the job before its next message; its image is not read any more afterwards."""
+        """Has the job end soon, before its next message, as ``refresh`` will tell; its image is read until then."""
         lib.vg_sender_cancel(self._core)
-        lib.vg_sender_status(self._core, self._state)
 
 
 def _checked(result: int) -> int:

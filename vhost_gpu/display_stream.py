@@ -34,13 +34,14 @@ class _Lent:
     since: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Picture:
     """What goes out now; its image is held."""
 
     scanout: int
     image: int
     since: float
+    given_up: bool = False
 
 
 class DisplayStream:
@@ -196,19 +197,20 @@ class DisplayStream:
     def relieve(self) -> int | None:
         """Gives images back that the VMM has not read for long. What it reads late may be torn then.
 
+        A picture's own is given back when the thread has put the rest of its message by, as ``on_news`` will tell.
+
         Returns:
-            The scanout of a picture that is not sent to its end: all of it is to be sent again.
+            The scanout of a picture that is given up now, and not sent to its end: all of it is to be sent again.
         """
         now = self._loop.time()
-        scanout = None
-        if self._picture is not None and _is_over(self._picture.since, now):
-            scanout = self._picture.scanout
-            self._sender.cancel()
-            self._end_picture()
-            self._look_soon()
         while self._lent and _is_over(self._lent[0].since, now):
             self._screens.release(self._lent.popleft().image)
-        return scanout
+        picture = self._picture
+        if picture is None or picture.given_up or not _is_over(picture.since, now):
+            return None
+        picture.given_up = True
+        self._sender.cancel()
+        return picture.scanout
 
     def _release_read(self) -> bool:
         """Whether there were any."""

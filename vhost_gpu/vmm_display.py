@@ -185,7 +185,6 @@ class VmmDisplay:
         if given_up is not None:
             self._scanouts[given_up].damage.set_whole(*self._encoder.size(given_up))
             self._dirty.add(given_up)
-            self._pump()  # the end of what was given up is no news any more
 
     # ---- from the VMM
 

@@ -1,7 +1,7 @@
 /*
  * Bounded polling: while commands keep coming, the ring is looked at for a moment longer before notifications are
  * turned on and the loop sleeps. The guest saves its kick and the device its wake-up, which is what a short command's
- * round trip mostly costs.
+ * round trip mostly costs. (After a fence the ring has asked for a kick already: only the wake-up is saved.)
  *
  * Only commands that came soon start it: one after another, or after the last fence that the guest waited for. Each time
  * that none came in time it is tried less often, so that a guest with a few commands a frame, or none, costs next to

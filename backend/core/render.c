@@ -203,7 +203,7 @@ void vg_render_set_rest(vg_device *dev, uint32_t times, uint64_t longest_ns)
         return;
     dev->render->rest_times = times;
     dev->render->longest_rest_ns = longest_ns;
-    dev->render->rest_until = 0;
+    dev->render->rest_until = vg_now_ns();
     vg_render_wake(dev->render);
 }
 

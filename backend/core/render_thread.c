@@ -239,7 +239,7 @@ static void wait_for_work(struct vg_render *render, bool kicks)
     };
     const nfds_t count = sizeof(fds) / sizeof(fds[0]);
     int64_t ns = nap(render, kicks);
-    struct timespec timeout = {.tv_sec = 0, .tv_nsec = (long)ns};
+    struct timespec timeout = {.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
     if (ns > 0 && render->pending > 0 && render->poll_fd < 0 && render->ops->wait != NULL) {
         wait_in_renderer(render, fds, count, (uint64_t)ns);
         return;

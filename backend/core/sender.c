@@ -3,7 +3,8 @@
  * the event loop's then, and takes no CPU time away from threads that run.
  *
  * The socket is shared with the loop: while a job runs, all that the loop has to say is posted here, and goes out
- * between two messages. A message that the socket has begun to take is always ended before anything else.
+ * between two messages. A message that the socket has begun to take is always ended before anything else. The loop never
+ * waits for the thread, nor for more than a short copy under the lock.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -21,6 +22,8 @@
 
 #include "vg_internal.h"
 
+#define POSTS 65536u /* room for what is said behind the rest of a message */
+
 struct bytes {
     uint8_t *data;
     uint64_t start, size, room; /* size bytes from start on are left */
@@ -33,8 +36,8 @@ struct vg_sender {
     int wake_fd, news_fd;
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     bool stopping, cancelled;
+    bool gives_way, gave_way;
     int error;
     uint64_t sent;
     struct bytes posted; /* the rest of a message that was begun, and whole ones */
@@ -135,10 +138,12 @@ static bool append(struct bytes *bytes, const void *data, uint64_t size)
     return true;
 }
 
+/* A part at a time: the loop may want the lock. */
 static void send_posted(struct vg_sender *sender)
 {
     struct bytes *posted = &sender->posted;
-    ssize_t sent = send_bytes(sender, posted->data + posted->start, posted->size, 0);
+    uint64_t size = posted->size < VG_UPDATE_BUFFER ? posted->size : VG_UPDATE_BUFFER;
+    ssize_t sent = send_bytes(sender, posted->data + posted->start, size, 0);
     note(sender, sent);
     if (sent == 0)
         wait_for(sender, true);
@@ -164,21 +169,33 @@ static int read_named(const struct vg_sender *sender, const struct vg_update *up
     return 0;
 }
 
-/* What is left of a message becomes bytes, in front of all others: the image may change from now on. */
+/* What is left of a message, as bytes: 0, or an errno. Without the lock. */
+static int copy_rest(struct vg_sender *sender, const struct vg_update *update, uint64_t done, struct bytes *rest)
+{
+    uint64_t of_part = update->size + update->named - done;
+    uint64_t of_data = done < update->size ? update->size - done : 0;
+    if (!make_room(rest, 0, of_part + update->missing + POSTS))
+        return ENOMEM;
+    memcpy(rest->data, update->data + update->size - of_data, of_data);
+    int error = read_named(sender, update, done > update->size ? done - update->size : 0, rest->data + of_data);
+    vg_picture_end_message(&sender->picture, rest->data + of_part);
+    rest->size = of_part + update->missing;
+    return error;
+}
+
+/* In front of what is posted: the image may change from now on. */
 static void keep_rest(struct vg_sender *sender, const struct vg_update *update, uint64_t done)
 {
-    uint64_t of_part = update->size + update->named - done, rest = of_part + update->missing;
-    uint64_t of_data = done < update->size ? update->size - done : 0;
-    if (!make_room(&sender->posted, rest, 0)) {
-        sender->error = ENOMEM;
-        return;
-    }
-    uint8_t *data = sender->posted.data;
-    memcpy(data, update->data + update->size - of_data, of_data);
-    sender->error = read_named(sender, update, done > update->size ? done - update->size : 0, data + of_data);
-    vg_picture_end_message(&sender->picture, data + of_part);
-    sender->posted.start = 0;
-    sender->posted.size += rest;
+    struct bytes rest = {0}, posted;
+    pthread_mutex_unlock(&sender->lock);
+    int error = copy_rest(sender, update, done, &rest);
+    pthread_mutex_lock(&sender->lock);
+    posted = sender->posted;
+    if (error == 0 && posted.size > 0 && !append(&rest, posted.data + posted.start, posted.size))
+        error = ENOMEM;
+    sender->error = error;
+    sender->posted = rest;
+    free(posted.data);
 }
 
 /* ---- the thread: messages ---- */
@@ -218,7 +235,6 @@ static bool send_update(struct vg_sender *sender, const struct vg_update *update
 static void end_job(struct vg_sender *sender)
 {
     sender->has_job = sender->cancelled = false;
-    pthread_cond_broadcast(&sender->changed);
     tell(sender);
 }
 
@@ -247,6 +263,10 @@ static void go_on(struct vg_sender *sender)
 /* A step of what there is to do. */
 static void work(struct vg_sender *sender)
 {
+    if (sender->gives_way && !sender->gave_way) {
+        vg_long_slices();
+        sender->gave_way = true;
+    }
     if (sender->error != 0 && sender->posted.size > 0) {
         drop(&sender->posted); /* nobody will read it */
         tell(sender);
@@ -266,7 +286,6 @@ static void work(struct vg_sender *sender)
 static void *sender_main(void *arg)
 {
     struct vg_sender *sender = arg;
-    vg_long_slices(); /* a picture can wait for a moment */
     pthread_mutex_lock(&sender->lock);
     while (!sender->stopping)
         work(sender);
@@ -312,7 +331,6 @@ vg_sender *vg_sender_new(int socket, uint64_t queue_limit)
     sender->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     sender->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     pthread_mutex_init(&sender->lock, NULL);
-    pthread_cond_init(&sender->changed, NULL);
     if (sender->buffer != NULL && sender->wake_fd >= 0 && sender->news_fd >= 0 && start_thread(sender) == 0)
         return sender;
     discard(sender);
@@ -326,7 +344,6 @@ void vg_sender_free(vg_sender *sender)
     eventfd_write(sender->wake_fd, 1);
     pthread_mutex_unlock(&sender->lock);
     pthread_join(sender->thread, NULL);
-    pthread_cond_destroy(&sender->changed);
     pthread_mutex_destroy(&sender->lock);
     discard(sender);
 }
@@ -373,6 +390,9 @@ int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const
     if (pixels <= 0)
         return pixels;
     pthread_mutex_lock(&sender->lock);
+    /* A renderer in software wants all CPUs at once, and a picture can wait for a moment. Where frames are copied it would
+       wait for each of them: a sixth fewer would reach the VMM. */
+    sender->gives_way = dev->render != NULL;
     pixels = take_job(sender, &picture, pixels);
     pthread_mutex_unlock(&sender->lock);
     return pixels;
@@ -395,7 +415,5 @@ void vg_sender_cancel(vg_sender *sender)
         sender->cancelled = true;
         eventfd_write(sender->wake_fd, 1);
     }
-    while (sender->has_job)
-        pthread_cond_wait(&sender->changed, &sender->lock);
     pthread_mutex_unlock(&sender->lock);
 }

@@ -109,7 +109,8 @@ static uint32_t guess(const struct vg_backing *backing, uint32_t piece, uint64_t
 }
 
 /* Index of the piece that holds the byte at offset, which lies before total. Rows follow each other: the search begins at
-   the piece that was found last, with a guess, and widens from there: it takes no longer the more pieces there are. */
+   the piece that was found last, with a guess, and widens from there (from the first one for what comes before it): more
+   pieces hardly make it longer. */
 static uint32_t search(const struct vg_backing *backing, uint64_t offset)
 {
     uint32_t low = guess(backing, backing->hint, offset), high = backing->nr_entries, width = 1;

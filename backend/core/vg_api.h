@@ -262,8 +262,8 @@ void vg_sender_status(vg_sender *sender, vg_sender_state *out);
 int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const vg_place *place, const vg_region *damage);
 /* Whole messages, to be sent before the job's next one. -ENOMEM. */
 int vg_sender_post(vg_sender *sender, const void *data, uint64_t size);
-/* Ends a job before its next message; the image is not read any more when this returns: what is missing of a message that
-   the socket does not take at once was copied. */
+/* Has a job end before its next message, soon: what is missing of a message that the socket does not take at once is
+   copied. Until then, which is told like any other end, the image is read. */
 void vg_sender_cancel(vg_sender *sender);
 
 /* ---- frames for a viewer -------------------------------------------------------------------------------------- */

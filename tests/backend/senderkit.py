@@ -94,6 +94,14 @@ class SenderKit(Picture):
             assert select.select([self.sender], [], [], 10)[0]
             self.sender.refresh()
 
+    def cancel(self) -> None:
+        """Until the job has ended; what is left of its message may not be out."""
+        self.sender.cancel()
+        self.sender.refresh()
+        while self.sender.has_job:
+            assert select.select([self.sender], [], [], 10)[0]
+            self.sender.refresh()
+
     def close(self) -> None:
         self.sender.close()
         self.ours.close()
