@@ -37,7 +37,6 @@ struct vg_sender {
     pthread_t thread;
     pthread_mutex_t lock;
     bool stopping, cancelled;
-    bool gives_way, gave_way;
     int error;
     uint64_t sent;
     struct bytes posted; /* the rest of a message that was begun, and whole ones */
@@ -263,10 +262,6 @@ static void go_on(struct vg_sender *sender)
 /* A step of what there is to do. */
 static void work(struct vg_sender *sender)
 {
-    if (sender->gives_way && !sender->gave_way) {
-        vg_long_slices();
-        sender->gave_way = true;
-    }
     if (sender->error != 0 && sender->posted.size > 0) {
         drop(&sender->posted); /* nobody will read it */
         tell(sender);
@@ -286,6 +281,7 @@ static void work(struct vg_sender *sender)
 static void *sender_main(void *arg)
 {
     struct vg_sender *sender = arg;
+    vg_long_slices(); /* a picture can wait for a moment */
     pthread_mutex_lock(&sender->lock);
     while (!sender->stopping)
         work(sender);
@@ -390,9 +386,6 @@ int64_t vg_sender_begin(vg_sender *sender, vg_device *dev, uint64_t image, const
     if (pixels <= 0)
         return pixels;
     pthread_mutex_lock(&sender->lock);
-    /* A renderer in software wants all CPUs at once, and a picture can wait for a moment. Where frames are copied it would
-       wait for each of them: a sixth fewer would reach the VMM. */
-    sender->gives_way = dev->render != NULL;
     pixels = take_job(sender, &picture, pixels);
     pthread_mutex_unlock(&sender->lock);
     return pixels;
